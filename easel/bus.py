@@ -1,0 +1,139 @@
+"""The connection to NATS that both services share: it never gives up, never buffers, and says when it is there."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import nats
+import nats.errors
+import nats.js.errors
+from google.protobuf.message import Message
+from loguru import logger
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js import JetStreamContext
+
+RECONNECT_WAIT_SECONDS = 0.25
+PING_INTERVAL_SECONDS = 10
+REQUEST_TIMEOUT_SECONDS = 2.0
+
+Reply = TypeVar("Reply", bound=Message)
+
+
+class BusUnavailable(Exception):
+    """NATS, or whoever should have answered over it, is out of reach. Whether the message arrived is not known."""
+
+
+class Bus:
+    """A connection to NATS with JetStream.
+
+    While it is down, publishing raises instead of buffering: a buffered message would go out later, when nobody expects
+    it any more.
+    """
+
+    def __init__(self) -> None:
+        self._client = Client()
+        self._connect_callbacks: list[Callable[[], None]] = []
+        self._connected_since: float | None = None
+        self.jetstream: JetStreamContext = self._client.jetstream(timeout=REQUEST_TIMEOUT_SECONDS)
+
+    async def connect(self, url: str, *, name: str) -> None:
+        """Connect, trying for as long as it takes."""
+        await self._client.connect(
+            url,
+            name=name,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type]  # it takes fractions too
+            ping_interval=PING_INTERVAL_SECONDS,
+            max_outstanding_pings=2,
+            pending_size=0,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_connected,
+        )
+        await self._on_connected()
+
+    @property
+    def connected_seconds(self) -> float:
+        """How long the connection has been up without a break; 0 while it is down."""
+        if self._connected_since is None or not self._client.is_connected:
+            return 0.0
+        return time.monotonic() - self._connected_since
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        """Call back after every reconnection; after the first connection only if registered before it.
+
+        The callback must return at once: it only wakes the one who then does the work.
+        """
+        self._connect_callbacks.append(callback)
+
+    async def request(
+        self,
+        subject: str,
+        message: Message,
+        reply_type: type[Reply],
+        *,
+        timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
+    ) -> Reply:
+        """Ask and wait for the answer.
+
+        Raises:
+            BusUnavailable: nobody answered in time.
+        """
+        try:
+            reply = await self._client.request(subject, message.SerializeToString(), timeout=timeout_seconds)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BusUnavailable(f"no answer on {subject}: {_describe(error)}") from error
+        return reply_type.FromString(reply.data)
+
+    async def publish(self, subject: str, message: Message, *, message_id: str | None = None) -> None:
+        """Store a message in the stream of its subject and wait until JetStream says so.
+
+        Raises:
+            BusUnavailable: JetStream did not say so in time; the message may have been stored all the same.
+        """
+        headers = {"Nats-Msg-Id": message_id} if message_id else None
+        try:
+            await self.jetstream.publish(subject, message.SerializeToString(), headers=headers)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            raise BusUnavailable(f"not stored on {subject}: {_describe(error)}") from error
+
+    async def tell(self, subject: str, message: Message) -> None:
+        """Send a message at most once, to whoever listens now; while the connection is down it is dropped."""
+        try:
+            await self._client.publish(subject, message.SerializeToString())
+        except nats.errors.Error as error:
+            logger.debug("dropped a message on {}: {}", subject, _describe(error), action="bus_drop")
+
+    async def subscribe(
+        self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""
+    ) -> Subscription:
+        """Call back for every message on a subject, across reconnections."""
+        return await self._client.subscribe(subject, queue=queue, cb=callback)
+
+    async def close(self) -> None:
+        """Close at once; nothing is buffered that could be lost."""
+        self._connect_callbacks.clear()
+        try:
+            await self._client.close()
+        except nats.errors.Error as error:
+            logger.debug("while closing NATS: {}", _describe(error), action="bus_close")
+
+    async def _on_connected(self) -> None:
+        self._connected_since = time.monotonic()
+        logger.info("connected to NATS", action="bus_connected")
+        for callback in self._connect_callbacks:
+            callback()
+
+    async def _on_disconnected(self) -> None:
+        self._connected_since = None
+        logger.warning("lost the connection to NATS", action="bus_disconnected")
+
+    async def _on_error(self, error: Exception) -> None:
+        logger.debug("NATS: {}", _describe(error), action="bus_error")
+
+
+def _describe(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,38 @@
+"""The connection to S3-compatible storage that both services share."""
+
+from urllib.parse import urlsplit
+
+import urllib3
+from minio import Minio
+
+from easel.settings import Settings
+
+#: Long enough for a large picture over a slow line, short enough that a hanging server is noticed.
+CONNECT_TIMEOUT_SECONDS = 5.0
+READ_TIMEOUT_SECONDS = 30.0
+
+
+def connect(settings: Settings, *, endpoint: str) -> Minio:
+    """Make a client for one endpoint, such as `https://s3.example.org`; synchronous, and safe to share among threads.
+
+    The region is set, since otherwise the first signature makes a blocking call to ask for it. Retries are left to the
+    callers, who know what may be repeated.
+
+    Raises:
+        ValueError: the endpoint is no URL of the form `http(s)://host[:port]`.
+    """
+    url = urlsplit(endpoint)
+    if url.scheme not in ("http", "https") or not url.netloc or url.path.strip("/"):
+        raise ValueError(f"an S3 endpoint looks like http(s)://host[:port], not {endpoint!r}")
+    return Minio(
+        url.netloc,
+        access_key=settings.s3_access_key or None,
+        secret_key=settings.s3_secret_key.get_secret_value() or None,
+        secure=url.scheme == "https",
+        region=settings.s3_region,
+        http_client=urllib3.PoolManager(
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
+            retries=False,
+            maxsize=16,
+        ),
+    )
