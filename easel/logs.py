@@ -22,7 +22,7 @@ _context: ContextVar[dict[str, object] | None] = ContextVar("log_context", defau
 def configure(
     *, service: str, level: str = "INFO", log_format: LogFormat = "human", sink: TextIO | None = None
 ) -> None:
-    """Send every log line of this process, loguru's and standard logging's, to one sink: standard error if none is given."""
+    """Send every log line of this process, loguru's and standard logging's, to one sink, standard error by default."""
     target = sink or sys.stderr
     logger.remove()
     logger.configure(extra={"service": service}, patcher=_add_context)
