@@ -7,7 +7,7 @@ from typing import TypeVar
 import nats
 import nats.errors
 import nats.js.errors
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from loguru import logger
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -35,6 +35,7 @@ class Bus:
     def __init__(self) -> None:
         self._client = Client()
         self._connect_callbacks: list[Callable[[], None]] = []
+        self._subscriptions: list[Subscription] = []
         self._connected_since: float | None = None
         self.jetstream: JetStreamContext = self._client.jetstream(timeout=REQUEST_TIMEOUT_SECONDS)
 
@@ -111,7 +112,30 @@ class Bus:
         self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""
     ) -> Subscription:
         """Call back for every message on a subject, across reconnections."""
-        return await self._client.subscribe(subject, queue=queue, cb=callback)
+        subscription = await self._client.subscribe(subject, queue=queue, cb=callback)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def stop_listening(self) -> None:
+        """End all subscriptions made with `subscribe`, so that others of their queue groups are asked instead."""
+        for subscription in self._subscriptions:
+            try:
+                await subscription.unsubscribe()
+            except nats.errors.Error as error:
+                logger.debug("while unsubscribing: {}", _describe(error), action="bus_unsubscribe")
+        self._subscriptions.clear()
+
+    async def last(self, stream: str, subject: str, message_type: type[Reply]) -> Reply | None:
+        """Read the last message that a stream remembers of a subject, or None if there is none or no telling."""
+        try:
+            found = await self.jetstream.get_last_msg(stream, subject, direct=True)
+            return message_type.FromString(found.data or b"")
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, DecodeError):
+            return None
+
+    async def terminate(self, message: Msg, *, reason: str) -> None:
+        """Take a JetStream message off its consumer for good, with a reason, which nats-py's own `term` cannot give."""
+        await self._client.publish(message.reply, f"+TERM {reason}".encode())
 
     async def close(self) -> None:
         """Close at once; nothing is buffered that could be lost."""

@@ -1,0 +1,1 @@
+"""The gateway: makes each request durable, hands it to workers, and tells clients what becomes of it."""

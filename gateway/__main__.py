@@ -1,0 +1,38 @@
+"""The gateway as a process: `python -m gateway` serves, `python -m gateway migrate` brings the schema up to date."""
+
+import asyncio
+import sys
+
+import uvloop
+from loguru import logger
+
+from easel import logs
+from gateway.bootstrap import Gateway
+from gateway.errors import DatabaseUnavailable
+from gateway.record import schema
+from gateway.settings import GatewaySettings
+
+USAGE = "usage: python -m gateway [migrate]"
+
+
+def main(arguments: list[str]) -> int:
+    """Run the gateway and return the exit status."""
+    if arguments not in ([], ["migrate"]):
+        print(USAGE, file=sys.stderr)
+        return 2
+    settings = GatewaySettings.read()
+    logs.configure(service="gateway", level=settings.log_level, log_format=settings.log_format)
+    try:
+        if arguments:
+            schema.migrate(settings.database_url.get_secret_value())
+        else:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(Gateway(settings).run())
+    except (DatabaseUnavailable, OSError, ValueError) as error:
+        logger.error("{}", error, action="failed")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,44 @@
+"""What is told to others after a change was committed. All of it may be lost: each has a repair of its own."""
+
+from collections.abc import Callable
+
+import nats.errors
+import nats.js.errors
+from loguru import logger
+
+from easel import subjects
+from easel.bus import Bus
+from easel.worker.v1.task_pb2 import CancelNotice, Nudge
+from gateway.record.generation import Change
+
+
+class Announcements:
+    """Tells the watchers, the dispatcher and the workers of a committed change."""
+
+    def __init__(self, bus: Bus, *, nudge_dispatch: Callable[[], None]) -> None:
+        self._bus = bus
+        self._nudge_dispatch = nudge_dispatch
+
+    async def announce(self, *changes: Change, stop_workers: bool = False) -> None:
+        """Tell of changes; with `stop_workers` also those who may be drawing these generations.
+
+        Repairs: the hub's re-check for a watcher, the dispatcher's poll, and for a worker its next renewal or claim.
+        """
+        for change in changes:
+            logger.info(
+                "{}", change.state, action="transition", generation_id=change.generation_id, revision=change.revision
+            )
+            if stop_workers:
+                await self._bus.tell(subjects.CANCEL, CancelNotice(generation_id=change.generation_id))
+            nudge = Nudge(generation_id=change.generation_id, revision=change.revision)
+            await self._bus.tell(subjects.NUDGE, nudge)
+        # Whatever changed, there may be room for another hint now, or one more to be published.
+        self._nudge_dispatch()
+
+    async def withdraw_hint(self, change: Change) -> None:
+        """Take the hint of a generation that is final off the bus, so that no worker asks in vain."""
+        subject = subjects.task(change.model, change.generation_id)
+        try:
+            await self._bus.jetstream.purge_stream(subjects.TASKS_STREAM, subject=subject)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            logger.debug("a hint stays: {!r}", error, action="withdraw", generation_id=change.generation_id)

@@ -1,0 +1,154 @@
+"""`easel.v1.GenerationService`: checks what a client sends, has it done, and writes what comes of it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import grpc
+
+from easel.logs import annotate
+from easel.v1 import generation_messages_pb2 as messages
+from easel.v1 import generation_pb2
+from easel.v1.generation_service_pb2_grpc import GenerationServiceServicer
+from gateway.accept import Acceptance
+from gateway.announcements import Announcements
+from gateway.api import specs
+from gateway.api.calls import owner
+from gateway.api.messages import to_images, to_message
+from gateway.catalogue import Catalogue
+from gateway.errors import GenerationNotFound, GenerationNotSucceeded
+from gateway.images import ImageSigner
+from gateway.record.generation import Generation, State
+from gateway.record.generations import Generations
+from gateway.resume_token import Position, to_token
+from gateway.watch import Sight, Watching
+
+Response = TypeVar("Response", messages.GenerateResponse, messages.WatchGenerationResponse)
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class GenerationService(GenerationServiceServicer):
+    """The public face of generations. Errors are raised as `gateway.errors`; the interceptor gives them a status."""
+
+    def __init__(
+        self,
+        *,
+        acceptance: Acceptance,
+        generations: Generations,
+        watching: Watching,
+        catalogue: Catalogue,
+        announcements: Announcements,
+        signer: ImageSigner,
+        url_lifetime: timedelta,
+    ) -> None:
+        self._acceptance = acceptance
+        self._generations = generations
+        self._watching = watching
+        self._catalogue = catalogue
+        self._announcements = announcements
+        self._signer = signer
+        self._url_lifetime = url_lifetime
+
+    async def CreateGeneration(
+        self, request: messages.CreateGenerationRequest, context: Context
+    ) -> messages.CreateGenerationResponse:
+        """Accept a generation."""
+        generation = await self._create_generation(request)
+        return messages.CreateGenerationResponse(generation=await self._to_message(generation))
+
+    async def Generate(
+        self, request: messages.GenerateRequest, context: Context
+    ) -> AsyncGenerator[messages.GenerateResponse, None]:
+        """Accept a generation and watch it."""
+        generation = await self._create_generation(request)
+        start = Position(generation_id=generation.id, revision=0)
+        async with aclosing(self._watch_generation(start, messages.GenerateResponse)) as responses:
+            async for response in responses:
+                yield response
+
+    async def WatchGeneration(
+        self, request: messages.WatchGenerationRequest, context: Context
+    ) -> AsyncGenerator[messages.WatchGenerationResponse, None]:
+        """Watch a generation."""
+        generation_id = _about(request.id)
+        position = specs.check_resume_token(request.resume_token, generation_id=generation_id)
+        async with aclosing(self._watch_generation(position, messages.WatchGenerationResponse)) as responses:
+            async for response in responses:
+                yield response
+
+    async def GetGeneration(
+        self, request: messages.GetGenerationRequest, context: Context
+    ) -> messages.GetGenerationResponse:
+        """Read a generation."""
+        generation = await self._get_generation(_about(request.id))
+        return messages.GetGenerationResponse(generation=await self._to_message(generation))
+
+    async def CancelGeneration(
+        self, request: messages.CancelGenerationRequest, context: Context
+    ) -> messages.CancelGenerationResponse:
+        """Cancel a generation."""
+        generation_id = _about(request.id)
+        change = await self._generations.cancel_generation(generation_id, owner=owner.get())
+        if change is not None:
+            await self._announcements.announce(change, stop_workers=True)
+            await self._announcements.withdraw_hint(change)
+        generation = await self._get_generation(generation_id)
+        return messages.CancelGenerationResponse(generation=await self._to_message(generation))
+
+    async def SignImageUrls(
+        self, request: messages.SignImageUrlsRequest, context: Context
+    ) -> messages.SignImageUrlsResponse:
+        """Sign fresh URLs."""
+        generation_id = _about(request.id)
+        lifetime = specs.check_lifetime(
+            request.lifetime if request.HasField("lifetime") else None, default=self._url_lifetime
+        )
+        generation = await self._get_generation(generation_id)
+        if generation.state != State.SUCCEEDED:
+            raise GenerationNotSucceeded(generation_id, state=generation.state)
+        return messages.SignImageUrlsResponse(images=to_images(generation, signer=self._signer, lifetime=lifetime))
+
+    async def _create_generation(
+        self, request: messages.CreateGenerationRequest | messages.GenerateRequest
+    ) -> Generation:
+        models = await self._catalogue.including(request.spec.model)
+        resolved_spec = specs.resolve(request.spec, request_id=request.request_id, models=models)
+        return await self._acceptance.create_generation(
+            owner=owner.get(), request_id=request.request_id, spec=request.spec, resolved_spec=resolved_spec
+        )
+
+    async def _get_generation(self, generation_id: str) -> Generation:
+        generation = await self._generations.get_generation(generation_id, owner=owner.get())
+        if generation is None:
+            raise GenerationNotFound(generation_id)
+        return generation
+
+    async def _watch_generation(
+        self, position: Position, response_type: type[Response]
+    ) -> AsyncGenerator[Response, None]:
+        async with aclosing(self._watching.watch_generation(position, owner=owner.get())) as sights:
+            async for sight in sights:
+                yield await self._to_response(sight, response_type)
+
+    async def _to_response(self, sight: Sight, response_type: type[Response]) -> Response:
+        response = response_type(resume_token=to_token(sight.position))
+        if sight.generation is not None:
+            response.generation.CopyFrom(await self._to_message(sight.generation))
+        elif sight.report is not None and sight.report.HasField("preview"):
+            response.preview.CopyFrom(sight.report.preview)
+        elif sight.report is not None:
+            response.progress.CopyFrom(sight.report.progress)
+        return response
+
+    async def _to_message(self, generation: Generation) -> generation_pb2.Generation:
+        queue_position = None
+        if generation.state == State.QUEUED:
+            queue_position = await self._generations.get_queue_position(generation)
+        return to_message(generation, signer=self._signer, queue_position=queue_position)
+
+
+def _about(generation_id: str) -> str:
+    checked = specs.check_generation_id(generation_id)
+    annotate(generation_id=checked)
+    return checked

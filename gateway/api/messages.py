@@ -1,0 +1,57 @@
+"""Between the record and the messages of `easel.v1`."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from easel.v1.generation_pb2 import Failure, GenerationSpec, GenerationState, Image, PhaseTimes, Progress
+from easel.v1.generation_pb2 import Generation as GenerationMessage
+from gateway.images import ImageSigner
+from gateway.record.documents import from_json
+from gateway.record.generation import Generation, State
+
+
+def to_message(generation: Generation, *, signer: ImageSigner, queue_position: int | None = None) -> GenerationMessage:
+    """Write a generation as clients see it, with signed URLs if it has SUCCEEDED."""
+    message = GenerationMessage(
+        id=generation.id,
+        spec=from_json(generation.spec, GenerationSpec()),
+        resolved_spec=from_json(generation.resolved_spec, GenerationSpec()),
+        state=GenerationState.Value(f"GENERATION_STATE_{generation.state}"),
+        revision=generation.revision,
+        attempt_count=generation.attempt,
+        images=to_images(generation, signer=signer),
+        retried_from=generation.retried_from or "",
+    )
+    if generation.failure is not None:
+        message.failure.CopyFrom(from_json(generation.failure, Failure()))
+    if generation.phase_times is not None:
+        message.phase_times.CopyFrom(from_json(generation.phase_times, PhaseTimes()))
+    if generation.state == State.RUNNING and generation.progress is not None:
+        message.progress.CopyFrom(from_json(generation.progress, Progress()))
+    if queue_position is not None:
+        message.progress.queue_position = queue_position
+        message.progress.steps = message.resolved_spec.steps
+    for name in ("create_time", "start_time", "end_time", "deadline_time", "purge_time"):
+        time = getattr(generation, name)
+        if time is not None:
+            getattr(message, name).CopyFrom(to_timestamp(time))
+    return message
+
+
+def to_images(generation: Generation, *, signer: ImageSigner, lifetime: timedelta | None = None) -> Iterable[Image]:
+    """Write the pictures of a generation with fresh URLs."""
+    for stored in generation.images:
+        image = from_json(stored.image, Image())
+        url = signer.sign(stored.object_key, lifetime=lifetime)
+        image.url = url.url
+        image.url_expire_time.CopyFrom(to_timestamp(url.expire_time))
+        yield image
+
+
+def to_timestamp(time: datetime) -> Timestamp:
+    """Write a time."""
+    timestamp = Timestamp()
+    timestamp.FromDatetime(time)
+    return timestamp

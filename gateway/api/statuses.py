@@ -1,0 +1,103 @@
+"""The one table that maps the errors of the domain to what a gRPC client sees; a test proves it complete."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from easel.v1.error_reason_pb2 import ErrorReason
+from gateway import errors
+
+ERROR_DOMAIN = "easel"
+RETRY_SOON = timedelta(seconds=1)
+RETRY_WHEN_DRAINED = timedelta(seconds=5)
+
+
+@dataclass(frozen=True)
+class _Row:
+    code: grpc.StatusCode
+    reason: "ErrorReason.ValueType"
+    metadata: Callable[[errors.Error], dict[str, str]] = lambda _: {}
+    details: Callable[[errors.Error], list[Message]] = lambda _: []
+
+
+def _bad_request(error: errors.Error) -> list[Message]:
+    assert isinstance(error, errors.InvalidRequest)  # noqa: S101
+    violations = [
+        error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
+        for violation in error.violations
+    ]
+    return [error_details_pb2.BadRequest(field_violations=violations)]
+
+
+def _conflict(error: errors.Error) -> dict[str, str]:
+    assert isinstance(error, errors.RequestIdConflict)  # noqa: S101
+    return {"id": error.generation_id, "fields": ",".join(error.fields)}
+
+
+def _state(error: errors.Error) -> dict[str, str]:
+    assert isinstance(error, errors.GenerationNotSucceeded)  # noqa: S101
+    return {"state": error.state}
+
+
+def _retry_after(delay: timedelta) -> Callable[[errors.Error], list[Message]]:
+    duration = Duration()
+    duration.FromTimedelta(delay)
+    return lambda _: [error_details_pb2.RetryInfo(retry_delay=duration)]
+
+
+TABLE: dict[type[errors.Error], _Row] = {
+    errors.InvalidRequest: _Row(
+        grpc.StatusCode.INVALID_ARGUMENT, ErrorReason.ERROR_REASON_INVALID_REQUEST, details=_bad_request
+    ),
+    errors.GenerationNotFound: _Row(grpc.StatusCode.NOT_FOUND, ErrorReason.ERROR_REASON_GENERATION_NOT_FOUND),
+    errors.RequestIdConflict: _Row(
+        grpc.StatusCode.ALREADY_EXISTS, ErrorReason.ERROR_REASON_REQUEST_ID_CONFLICT, metadata=_conflict
+    ),
+    errors.GenerationNotSucceeded: _Row(
+        grpc.StatusCode.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_GENERATION_NOT_SUCCEEDED, metadata=_state
+    ),
+    errors.BacklogFull: _Row(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        ErrorReason.ERROR_REASON_BACKLOG_FULL,
+        details=_retry_after(RETRY_WHEN_DRAINED),
+    ),
+    errors.DatabaseUnavailable: _Row(
+        grpc.StatusCode.UNAVAILABLE, ErrorReason.ERROR_REASON_DATABASE_UNAVAILABLE, details=_retry_after(RETRY_SOON)
+    ),
+    errors.ShuttingDown: _Row(
+        grpc.StatusCode.UNAVAILABLE, ErrorReason.ERROR_REASON_SHUTTING_DOWN, details=_retry_after(RETRY_SOON)
+    ),
+}
+
+
+def to_status(error: Exception) -> grpc.Status:
+    """Make the gRPC status, with its google.rpc details, of an error; of one that is not ours, INTERNAL."""
+    if not isinstance(error, errors.Error):
+        return _status(
+            grpc.StatusCode.INTERNAL, "internal error", ErrorReason.ERROR_REASON_INTERNAL, metadata={}, details=[]
+        )
+    row = TABLE[type(error)]
+    return _status(row.code, str(error), row.reason, metadata=row.metadata(error), details=row.details(error))
+
+
+def _status(
+    code: grpc.StatusCode,
+    message: str,
+    reason: "ErrorReason.ValueType",
+    *,
+    metadata: dict[str, str],
+    details: list[Message],
+) -> grpc.Status:
+    info = error_details_pb2.ErrorInfo(reason=ErrorReason.Name(reason), domain=ERROR_DOMAIN, metadata=metadata)
+    packed = []
+    for detail in (info, *details):
+        packed.append(AnyMessage())
+        packed[-1].Pack(detail)
+    return rpc_status.to_status(status_pb2.Status(code=code.value[0], message=message, details=packed))

@@ -1,0 +1,173 @@
+"""Where the gateway's objects are made and tied together, and the order in which they start and stop."""
+
+import asyncio
+import contextlib
+import signal
+from datetime import timedelta
+
+from loguru import logger
+
+from easel import objects
+from easel.bus import Bus
+from gateway.accept import Acceptance, Backlog
+from gateway.announcements import Announcements
+from gateway.api.generation_service import GenerationService
+from gateway.api.model_service import ModelService
+from gateway.api.server import Server
+from gateway.catalogue import Catalogue
+from gateway.claims import Claims, WorkerRequests
+from gateway.dispatch import Dispatcher
+from gateway.errors import DatabaseUnavailable
+from gateway.hub import Hub
+from gateway.images import ImageSigner
+from gateway.loops import Loop
+from gateway.progress import FLUSH_SECONDS, ProgressWriter
+from gateway.projection import Projection
+from gateway.record import schema
+from gateway.record.database import Database
+from gateway.record.generations import Generations, RetryPolicy
+from gateway.record.models import Models
+from gateway.settings import GatewaySettings
+from gateway.sweep import Sweep
+from gateway.topology import Topology
+from gateway.watch import Watching
+
+SCHEMA_POLL_SECONDS = 1.0
+CATALOGUE_SECONDS = 1.0
+BACKLOG_SECONDS = 0.5
+#: How long balancers get to notice that we go.
+SHUTDOWN_NOTICE_SECONDS = 0.1
+
+
+class Gateway:
+    """All parts of one gateway."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._database = Database(
+            settings.database_url.get_secret_value(),
+            pool_size=settings.database_pool_size,
+            timeout_seconds=settings.database_timeout_seconds,
+        )
+        self._bus = Bus()
+        generations = Generations(self._database)
+        models = Models(self._database)
+        policy = RetryPolicy(max_lost_attempts=settings.max_lost_attempts, backoff=settings.retry_backoff)
+        # A worker renews several times in a lease: one that was not heard of for a whole one is not alive.
+        catalogue = Catalogue(models, liveness=settings.lease)
+
+        self._dispatcher = Dispatcher(generations, self._bus, liveness=settings.lease)
+        self._dispatching = Loop("dispatch", self._dispatcher.dispatch, interval_seconds=settings.dispatch_seconds)
+        announcements = Announcements(self._bus, nudge_dispatch=self._dispatching.nudge)
+        self._topology = Topology(self._bus, catalogue)
+        topology = Loop("topology", self._ensure_topology, interval_seconds=settings.topology_seconds)
+        self._bus.on_connect(topology.nudge)
+        self._hub = Hub(self._bus, generations)
+        self._progress = ProgressWriter(self._bus, generations)
+        claims = Claims(
+            generations, models, announcements=announcements, lease=settings.lease, on_new_model=topology.nudge
+        )
+        self._worker_requests = WorkerRequests(self._bus, claims)
+        projection = Projection(self._bus, self._database, generations, announcements=announcements, policy=policy)
+        sweep = Sweep(
+            self._bus,
+            generations,
+            models,
+            catalogue,
+            announcements=announcements,
+            lease=settings.lease,
+            policy=policy,
+        )
+        backlog = Backlog(generations, limit=settings.max_backlog)
+
+        async def count_backlog() -> None:
+            await backlog.count(catalogue.models)
+
+        self._catalogue = catalogue
+        self._loops = (
+            topology,
+            self._dispatching,
+            Loop("catalogue", catalogue.refresh, interval_seconds=CATALOGUE_SECONDS),
+            Loop("backlog", count_backlog, interval_seconds=BACKLOG_SECONDS),
+            Loop("projection", projection.project, interval_seconds=0),
+            Loop("progress", self._progress.flush, interval_seconds=FLUSH_SECONDS),
+            Loop("sweep", sweep.sweep, interval_seconds=settings.sweep_seconds),
+            Loop("re-check", self._hub.recheck, interval_seconds=settings.recheck_seconds),
+        )
+
+        url_lifetime = timedelta(seconds=settings.url_lifetime_seconds)
+        signer = ImageSigner(
+            objects.connect(settings, endpoint=settings.s3_public_endpoint or settings.s3_endpoint),
+            bucket=settings.s3_bucket,
+            lifetime=url_lifetime,
+        )
+        self._server = Server(
+            GenerationService(
+                acceptance=Acceptance(generations, backlog, nudge_dispatch=self._dispatching.nudge),
+                generations=generations,
+                watching=Watching(generations, self._hub, self._bus),
+                catalogue=catalogue,
+                announcements=announcements,
+                signer=signer,
+                url_lifetime=url_lifetime,
+            ),
+            ModelService(catalogue),
+            listen=settings.listen,
+            with_reflection=settings.reflection,
+        )
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        stop = asyncio.Event()
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
+        port = await self._server.start()
+        logger.info("listening on port {}", port, action="listen")
+        work = asyncio.create_task(self._work())
+        await asyncio.wait([work, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
+        # The order: calls first, since they need everything else; then what is asked for over NATS; then the loops;
+        # then the connections.
+        logger.info("shutting down", action="shutdown")
+        await self._server.stop(
+            self._hub, notice_seconds=SHUTDOWN_NOTICE_SECONDS, grace_seconds=self._settings.drain_grace_seconds
+        )
+        await self._bus.stop_listening()
+        await self._worker_requests.drain()
+        work.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
+        await self._bus.close()
+        await self._database.close()
+        logger.info("stopped", action="stopped")
+
+    async def _work(self) -> None:
+        await self._wait_for_schema()
+        await self._catalogue.refresh()
+        await self._bus.connect(self._settings.nats_url, name="easel-gateway")
+        await self._worker_requests.listen()
+        await self._hub.listen()
+        await self._progress.listen()
+        async with asyncio.TaskGroup() as tasks:
+            for loop in self._loops:
+                tasks.create_task(loop.run())
+
+    async def _wait_for_schema(self) -> None:
+        """Wait until somebody has migrated the database, as a deployment's job may do beside us."""
+        url = self._settings.database_url.get_secret_value()
+        told = False
+        while True:
+            try:
+                current = await asyncio.to_thread(schema.is_current, url)
+            except DatabaseUnavailable:
+                current = False
+            if current:
+                return
+            if not told:
+                logger.warning("waiting for the database and its schema: `python -m gateway migrate`", action="wait")
+                told = True
+            await asyncio.sleep(SCHEMA_POLL_SECONDS)
+
+    async def _ensure_topology(self) -> None:
+        await self._catalogue.refresh()
+        await self._topology.ensure()
+        await self._server.set_healthy(healthy=True)

@@ -1,0 +1,81 @@
+"""What can go wrong, in the words of the domain; `gateway.api.statuses` says what a client sees of each.
+
+`Error`
+├── InvalidRequest          some fields are wrong, all of them named
+├── GenerationNotFound      no generation of this owner has this id
+├── RequestIdConflict       the request_id was used with another spec
+├── GenerationNotSucceeded  there are no pictures (yet)
+├── BacklogFull             too many generations wait for this model
+├── DatabaseUnavailable     PostgreSQL is out of reach
+└── ShuttingDown            this replica goes away
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class Error(Exception):
+    """Something a client is told about."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One field that is wrong, by its path such as `spec.steps`, and what would be right."""
+
+    field: str
+    description: str
+
+
+class InvalidRequest(Error):
+    """Some fields are wrong, all of them named."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in violations))
+
+
+class GenerationNotFound(Error):
+    """No generation of this owner has this id."""
+
+    def __init__(self, generation_id: str) -> None:
+        super().__init__(f"there is no generation {generation_id}")
+
+
+class RequestIdConflict(Error):
+    """The request_id was used with another spec."""
+
+    def __init__(self, request_id: str, *, generation_id: str, fields: Sequence[str]) -> None:
+        self.generation_id = generation_id
+        self.fields = tuple(fields)
+        super().__init__(
+            f"request_id {request_id!r} made generation {generation_id} with another spec: {', '.join(fields)} differ"
+        )
+
+
+class GenerationNotSucceeded(Error):
+    """There are no pictures (yet)."""
+
+    def __init__(self, generation_id: str, *, state: str) -> None:
+        self.state = state
+        super().__init__(f"generation {generation_id} is {state}: only a SUCCEEDED one has pictures")
+
+
+class BacklogFull(Error):
+    """Too many generations wait for this model."""
+
+    def __init__(self, model: str, *, backlog: int) -> None:
+        super().__init__(f"{backlog} generations wait for model {model}, as many as may: try again later")
+
+
+class DatabaseUnavailable(Error):
+    """PostgreSQL is out of reach."""
+
+    def __init__(self) -> None:
+        super().__init__("the database is out of reach: try again soon")
+
+
+class ShuttingDown(Error):
+    """This replica goes away."""
+
+    def __init__(self) -> None:
+        super().__init__("this replica shuts down: call again")

@@ -1,0 +1,131 @@
+"""The hub: one subscription per gateway for all its watchers, and their mailboxes."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from google.protobuf.message import DecodeError
+from nats.aio.msg import Msg
+
+from easel import subjects
+from easel.bus import Bus
+from easel.worker.v1.progress_pb2 import ProgressReport
+from easel.worker.v1.task_pb2 import Nudge
+from gateway.errors import ShuttingDown
+from gateway.progress import read_report
+from gateway.record.generations import Generations
+
+
+class Mailbox:
+    """What one watcher has not looked at yet: the latest revision heard of, and the latest progress.
+
+    It holds one report, not a queue: a slow reader gets the latest. Changes of state are not in it at all; the watcher
+    reads them from the record, so that none can be skipped.
+    """
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._report: ProgressReport | None = None
+        self._arrived = asyncio.Event()
+        self._closed = False
+
+    def hear_of(self, revision: int) -> None:
+        """Take note that the generation has come to a revision."""
+        if revision > self.revision:
+            self.revision = revision
+            self._arrived.set()
+
+    def receive(self, report: ProgressReport) -> None:
+        """Take in a report of progress, in place of an earlier one."""
+        self._report = report
+        self._arrived.set()
+
+    def close(self) -> None:
+        """Let the watcher end with `ShuttingDown`."""
+        self._closed = True
+        self._arrived.set()
+
+    async def wait(self) -> ProgressReport | None:
+        """Wait until there is something new, and take the report if there is one.
+
+        Raises:
+            ShuttingDown: this gateway goes away.
+        """
+        await self._arrived.wait()
+        if self._closed:
+            raise ShuttingDown
+        self._arrived.clear()
+        report, self._report = self._report, None
+        return report
+
+
+class Hub:
+    """Brings nudges and progress from the bus to the watchers' mailboxes."""
+
+    def __init__(self, bus: Bus, generations: Generations) -> None:
+        self._bus = bus
+        self._generations = generations
+        self._mailboxes: defaultdict[str, set[Mailbox]] = defaultdict(set)
+        self._closed = False
+
+    async def listen(self) -> None:
+        """Subscribe; the bus keeps the subscriptions across reconnections."""
+        await self._bus.subscribe(subjects.NUDGE, self._on_nudge)
+        await self._bus.subscribe(subjects.ALL_PROGRESS, self._on_progress)
+
+    @contextmanager
+    def mailbox(self, generation_id: str) -> Iterator[Mailbox]:
+        """Open a mailbox for the news of a generation.
+
+        Open it before reading the record: then what changes in between is heard of.
+
+        Raises:
+            ShuttingDown: this gateway goes away.
+        """
+        if self._closed:
+            raise ShuttingDown
+        mailbox = Mailbox()
+        self._mailboxes[generation_id].add(mailbox)
+        try:
+            yield mailbox
+        finally:
+            self._mailboxes[generation_id].discard(mailbox)
+            if not self._mailboxes[generation_id]:
+                del self._mailboxes[generation_id]
+
+    async def recheck(self) -> None:
+        """Look all watched generations up at once, so that a lost nudge never hangs a watcher."""
+        if not self._mailboxes:
+            return
+        revisions = await self._generations.get_revisions(list(self._mailboxes))
+        for generation_id, revision in revisions.items():
+            self._hear_of(generation_id, revision)
+
+    def close(self) -> None:
+        """End all watchers, present and to come."""
+        self._closed = True
+        for mailboxes in self._mailboxes.values():
+            for mailbox in mailboxes:
+                mailbox.close()
+
+    async def _on_nudge(self, message: Msg) -> None:
+        try:
+            nudge = Nudge.FromString(message.data)
+        except DecodeError:
+            return
+        self._hear_of(nudge.generation_id, nudge.revision)
+
+    async def _on_progress(self, message: Msg) -> None:
+        generation_id = message.subject.rsplit(".", 1)[-1]
+        mailboxes = self._mailboxes.get(generation_id)
+        if not mailboxes:
+            return
+        report = read_report(message)
+        if report is not None:
+            for mailbox in mailboxes:
+                mailbox.receive(report)
+
+    def _hear_of(self, generation_id: str, revision: int) -> None:
+        for mailbox in self._mailboxes.get(generation_id, ()):
+            mailbox.hear_of(revision)

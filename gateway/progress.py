@@ -1,0 +1,67 @@
+"""Progress on its way from the workers: to the hub at once, to the record coalesced."""
+
+import uuid
+
+from google.protobuf.message import DecodeError
+from nats.aio.msg import Msg
+
+from easel import subjects
+from easel.bus import Bus
+from easel.worker.v1.progress_pb2 import ProgressReport
+from gateway.errors import DatabaseUnavailable
+from gateway.record.documents import to_json
+from gateway.record.generations import Attempt, Generations
+
+#: How often progress is written: GetGeneration is at most this, and a statement, behind the stream.
+FLUSH_SECONDS = 0.25
+
+
+class ProgressWriter:
+    """Writes the latest progress of each attempt to the record, many in one statement.
+
+    The gateways share the reports: each goes to one of them. The reports' sequence numbers keep an older one, written
+    late by another gateway, from replacing a newer one.
+    """
+
+    def __init__(self, bus: Bus, generations: Generations) -> None:
+        self._bus = bus
+        self._generations = generations
+        self._latest: dict[Attempt, ProgressReport] = {}
+
+    async def listen(self) -> None:
+        """Subscribe; the bus keeps the subscription across reconnections."""
+        await self._bus.subscribe(subjects.ALL_PROGRESS, self._on_message, queue=subjects.GATEWAY_QUEUE)
+
+    async def flush(self) -> None:
+        """Write what came since the last time.
+
+        Raises:
+            DatabaseUnavailable: it is kept, unless something newer has come.
+        """
+        latest, self._latest = self._latest, {}
+        try:
+            await self._generations.save_progress(
+                [(attempt, report.sequence, to_json(report.progress)) for attempt, report in latest.items()]
+            )
+        except DatabaseUnavailable:
+            self._latest = {**latest, **self._latest}
+            raise
+
+    async def _on_message(self, message: Msg) -> None:
+        report = read_report(message)
+        if report is None:
+            return
+        attempt = Attempt(generation_id=report.generation_id, number=report.progress.attempt)
+        known = self._latest.get(attempt)
+        if known is None or known.sequence < report.sequence:
+            self._latest[attempt] = report
+
+
+def read_report(message: Msg) -> ProgressReport | None:
+    """Read a report, or None of what is none: progress is worth no fuss."""
+    try:
+        report = ProgressReport.FromString(message.data)
+        report.generation_id = str(uuid.UUID(report.generation_id))
+    except (DecodeError, ValueError):
+        return None
+    return report

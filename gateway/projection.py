@@ -1,0 +1,129 @@
+"""The projection: takes results off the stream RESULTS and commits them to the record."""
+
+import uuid
+
+import nats.errors
+import nats.js.errors
+from loguru import logger
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from sqlalchemy import text
+
+from easel import subjects
+from easel.bus import Bus, BusUnavailable
+from easel.logs import annotate
+from easel.worker.v1.result_pb2 import Result
+from gateway.announcements import Announcements
+from gateway.errors import DatabaseUnavailable
+from gateway.record.database import Database
+from gateway.record.documents import to_json
+from gateway.record.generation import Change
+from gateway.record.generations import Attempt, Generations, RetryPolicy
+
+BATCH = 64
+FETCH_SECONDS = 1.0
+ACK_SECONDS = 2.0
+PUT_BACK_SECONDS = 1.0
+
+_STORE_UNREADABLE = text("INSERT INTO unreadable_messages (subject, data, error) VALUES (:subject, :data, :error)")
+
+
+class Projection:
+    """Commits results, each before it is acknowledged; all gateways share one consumer."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        database: Database,
+        generations: Generations,
+        *,
+        announcements: Announcements,
+        policy: RetryPolicy,
+    ) -> None:
+        self._bus = bus
+        self._database = database
+        self._generations = generations
+        self._announcements = announcements
+        self._policy = policy
+        self._subscription: JetStreamContext.PullSubscription | None = None
+
+    async def project(self) -> None:
+        """Take the results that are there, or wait a second for one.
+
+        Raises:
+            BusUnavailable: JetStream is out of reach.
+            DatabaseUnavailable: nothing was acknowledged of what was not committed; it comes again.
+        """
+        messages = await self._fetch()
+        for index, message in enumerate(messages):
+            try:
+                await self._take(message)
+            except (BusUnavailable, DatabaseUnavailable):
+                await self._put_back(messages[index:])
+                raise
+
+    async def _fetch(self) -> list[Msg]:
+        try:
+            if self._subscription is None:
+                self._subscription = await self._bus.jetstream.pull_subscribe_bind(
+                    consumer=subjects.PROJECTION_CONSUMER, stream=subjects.RESULTS_STREAM
+                )
+            return await self._subscription.fetch(BATCH, timeout=FETCH_SECONDS)
+        except TimeoutError:
+            return []
+        except (nats.errors.Error, nats.js.errors.Error) as error:
+            self._subscription = None
+            raise BusUnavailable(f"no results: {error!r}") from error
+
+    async def _take(self, message: Msg) -> None:
+        try:
+            await self._commit(_read(message))
+        except (BusUnavailable, DatabaseUnavailable):
+            raise
+        except Exception as error:  # noqa: BLE001
+            # What cannot be read or committed never will be: it is stored and taken out of the way, never a stall.
+            logger.error("an unreadable result was stored: {!r}", error, action="unreadable_result")
+            parameters = {"subject": message.subject, "data": message.data, "error": str(error)}
+            await self._database.execute(_STORE_UNREADABLE, parameters)
+            await self._bus.terminate(message, reason="unreadable")
+        else:
+            await self._acknowledge(message)
+
+    async def _put_back(self, messages: list[Msg]) -> None:
+        for message in messages:
+            try:
+                await message.nak(delay=PUT_BACK_SECONDS)
+            except nats.errors.Error:
+                return  # they come again by themselves, only later
+
+    async def _commit(self, result: Result) -> None:
+        annotate(generation_id=result.generation_id, attempt=result.attempt)
+        attempt = Attempt(generation_id=result.generation_id, number=result.attempt)
+        change: Change | None
+        if result.HasField("success"):
+            images = [to_json(stored) for stored in result.success.images]
+            change = await self._generations.succeed(
+                attempt, images=images, phase_times=to_json(result.success.phase_times)
+            )
+        else:
+            change = await self._generations.fail(attempt, failure=to_json(result.failure), policy=self._policy)
+        if change is None:
+            logger.info("a result came too late and changes nothing", action="late_result")
+            return
+        # Another attempt may be under way, or be hinted at: this result came first.
+        await self._announcements.announce(change, stop_workers=change.state.is_final)
+
+    async def _acknowledge(self, message: Msg) -> None:
+        try:
+            await message.ack_sync(timeout=ACK_SECONDS)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            # It comes again, and then changes nothing.
+            raise BusUnavailable(f"a result was not acknowledged: {error!r}") from error
+
+
+def _read(message: Msg) -> Result:
+    result = Result.FromString(message.data)
+    uuid.UUID(result.generation_id)
+    if result.WhichOneof("outcome") is None:
+        raise ValueError("a result without an outcome")
+    return result

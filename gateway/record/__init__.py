@@ -1,0 +1,1 @@
+"""The record of all generations in PostgreSQL: the only durable truth."""

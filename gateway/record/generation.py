@@ -1,0 +1,107 @@
+"""A generation as the record holds it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+#: A protobuf message in its JSON form with the names of the .proto file.
+Json = Mapping[str, Any]
+
+
+class State(StrEnum):
+    """Where a generation stands; the names are those of `easel.v1.GenerationState`."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it never changes again."""
+        return self not in (State.QUEUED, State.RUNNING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One change of state."""
+
+    revision: int
+    state: State
+    attempt: int
+    time: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a caller of the record tells others after its commit: this generation is now in this state."""
+
+    generation_id: str
+    revision: int
+    state: State
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredImage:
+    """A picture in the bucket: the fields of `easel.v1.Image`, and its key."""
+
+    image: Json
+    object_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """One accepted request and all that is known of it."""
+
+    id: str
+    owner: str
+    request_id: str | None
+    model: str
+    priority: int
+    spec: Json
+    resolved_spec: Json
+    state: State
+    revision: int
+    attempt: int
+    progress: Json | None
+    images: tuple[StoredImage, ...]
+    phase_times: Json | None
+    failure: Json | None
+    retried_from: str | None
+    create_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    deadline_time: datetime | None
+    purge_time: datetime | None
+
+    @classmethod
+    def from_row(cls, row: Mapping[Any, Any]) -> "Generation":
+        """Make one of a row of `generations` with the `progress` of its current attempt."""
+        fields = {name: row[name] for name in cls.__dataclass_fields__}
+        fields["state"] = State(row["state"])
+        fields["images"] = tuple(
+            StoredImage(image=stored["image"], object_key=stored["object_key"]) for stored in row["images"] or ()
+        )
+        return cls(**fields)
+
+    def as_of(self, event: Event) -> "Generation":
+        """Give the generation as it was right after one of its changes of state."""
+        if event.revision == self.revision:
+            return self
+        return replace(
+            self,
+            state=event.state,
+            revision=event.revision,
+            attempt=event.attempt,
+            progress=None,
+            images=(),
+            phase_times=None,
+            failure=None,
+            start_time=self.start_time if event.attempt else None,
+            end_time=None,
+        )

@@ -1,0 +1,503 @@
+"""Every statement that reads or changes generations: accept, dispatch, claim, renew, release, finish, cancel, sweep.
+
+Each change is one statement, or one transaction, whose WHERE repeats what it relies on, so that any number of gateways
+may run any of them at the same time. All times are the database's.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import TextClause, text
+
+from gateway.record.database import Database
+from gateway.record.generation import Change, Event, Generation, Json, State
+
+#: How many rows one sweep statement changes at most, so that it stays short.
+SWEEP_ROWS = 100
+
+#: Beyond so many, a place in the queue is not counted further.
+MAX_QUEUE_POSITION = 1_000
+
+MAX_BACKOFF = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """Names one attempt: the fence of everything said about it."""
+
+    generation_id: str
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """A claim that was granted."""
+
+    generation_id: str
+    attempt: int
+    resolved_spec: Json
+    object_prefix: str
+    alone: bool
+    revision: int
+    model: str
+
+
+class Refusal(Enum):
+    """Why a claim was not granted."""
+
+    #: It is final, or there is no such generation.
+    GONE = "gone"
+    #: Another worker draws it.
+    HELD = "held"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotYet:
+    """A claim that comes too early."""
+
+    retry_after: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """What becomes of a generation whose attempt was lost."""
+
+    #: Losses while drawn alone after which it is given up.
+    max_lost_attempts: int
+    #: The wait after the first loss; it doubles with each further one, up to a minute.
+    backoff: timedelta
+
+
+class Generations:
+    """The generations in the record."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create_generation(
+        self,
+        *,
+        owner: str,
+        request_id: str | None,
+        model: str,
+        priority: int,
+        timeout: timedelta | None,
+        spec: Json,
+        resolved_spec: Json,
+    ) -> tuple[Generation, bool]:
+        """Accept a request, or find the generation that its request_id made before.
+
+        Returns:
+            The generation, and whether this call made it.
+        """
+        parameters = {
+            "owner": owner,
+            "request_id": request_id,
+            "model": model,
+            "priority": priority,
+            "timeout": timeout,
+            "spec": json.dumps(spec),
+            "resolved_spec": json.dumps(resolved_spec),
+        }
+        row = (await self._database.execute(_CREATE, parameters)).mappings().one_or_none()
+        if row is not None:
+            return Generation.from_row({**row, "progress": None}), True
+        row = (await self._database.execute(_FIND_REQUEST, parameters)).mappings().one()
+        return Generation.from_row(row), False
+
+    async def get_generation(self, generation_id: str, *, owner: str) -> Generation | None:
+        """Read one generation."""
+        found = await self.get_history(generation_id, owner=owner, after_revision=None)
+        return found[0] if found else None
+
+    async def get_history(
+        self, generation_id: str, *, owner: str, after_revision: int | None
+    ) -> tuple[Generation, list[Event]] | None:
+        """Read one generation and, in order, its changes of state after a revision, at one instant; None reads none."""
+        parameters = {"id": generation_id, "owner": owner, "after": after_revision}
+        row = (await self._database.execute(_HISTORY, parameters)).mappings().one_or_none()
+        if row is None:
+            return None
+        events = [
+            Event(
+                revision=event["revision"],
+                state=State(event["state"]),
+                attempt=event["attempt"],
+                time=datetime.fromisoformat(event["time"]),
+            )
+            for event in row["events"]
+        ]
+        return Generation.from_row(row), events
+
+    async def get_queue_position(self, generation: Generation) -> int:
+        """Count the generations that start before a QUEUED one, up to MAX_QUEUE_POSITION."""
+        parameters = {"model": generation.model, "priority": generation.priority, "id": generation.id}
+        return int((await self._database.execute(_QUEUE_POSITION, parameters)).scalar_one())
+
+    async def get_revisions(self, generation_ids: Sequence[str]) -> dict[str, int]:
+        """Read the revisions of many generations at once."""
+        rows = await self._database.execute(_REVISIONS, {"ids": list(generation_ids)})
+        return {row.id: row.revision for row in rows}
+
+    async def count_backlog(self, model: str, *, limit: int) -> int:
+        """Count the QUEUED generations of a model, up to a limit."""
+        return int((await self._database.execute(_BACKLOG, {"model": model, "limit": limit})).scalar_one())
+
+    async def cancel_generation(self, generation_id: str, *, owner: str) -> Change | None:
+        """Cancel a generation unless it is final, and say whether that changed anything."""
+        return await self._change(_CANCEL, {"id": generation_id, "owner": owner})
+
+    # What the dispatcher does.
+
+    async def mark_dispatched(self, *, liveness: timedelta) -> list[Change]:
+        """Choose the generations whose hints are to be published now, and mark them.
+
+        For each model with live workers as many hints may be out as twice its workers' slots: a worker that gets free
+        finds the next one there at once, and the rest of the backlog stays where it can be reordered and cancelled.
+        """
+        async with self._database.transaction() as connection:
+            rooms = (await connection.execute(_ROOM, {"liveness": liveness})).all()
+            marked: list[Change] = []
+            for model, room in rooms:
+                result = await connection.execute(_MARK_DISPATCHED, {"model": model, "room": room})
+                marked += _changes(result.mappings())
+        return marked
+
+    async def unmark_dispatched(self, generation_ids: Sequence[str], *, marked_before: datetime | None = None) -> int:
+        """Have the hints of these published again, unless they were marked anew since; count them."""
+        parameters = {"ids": list(generation_ids), "marked_before": marked_before}
+        return (await self._database.execute(_UNMARK_DISPATCHED, parameters)).rowcount
+
+    async def get_dispatched(self, model: str, *, older_than: timedelta) -> dict[str, datetime]:
+        """Read the generations whose hints should be on the bus since a while, and when they were marked."""
+        rows = await self._database.execute(_DISPATCHED, {"model": model, "older_than": older_than})
+        return {row.id: row.dispatched_time for row in rows}
+
+    # What workers do.
+
+    async def claim(
+        self, generation_id: str, *, claim_id: str, worker_id: str, nonce: str, lease: timedelta
+    ) -> Grant | Refusal | NotYet:
+        """Start an attempt if the generation is waiting, else say why not; the same claim_id gets the same answer."""
+        parameters = {
+            "id": generation_id,
+            "claim_id": claim_id,
+            "worker_id": worker_id,
+            "nonce": nonce,
+            "lease": lease,
+        }
+        row = (await self._database.execute(_CLAIM, parameters)).mappings().one_or_none()
+        if row is not None:
+            return Grant(**row)
+        standing = (await self._database.execute(_STANDING, parameters)).mappings().one_or_none()
+        if standing is None or State(standing["state"]).is_final or standing["expired"]:
+            return Refusal.GONE
+        if standing["state"] == State.RUNNING:
+            if standing["claim_id"] != claim_id:
+                return Refusal.HELD
+            return Grant(**{name: standing[name] for name in Grant.__dataclass_fields__})
+        return NotYet(retry_after=max(standing["wait"], timedelta(0)))
+
+    async def renew(self, attempts: Sequence[Attempt], *, lease: timedelta) -> set[Attempt]:
+        """Extend the leases of these attempts, and return those that are still their worker's.
+
+        A lease that has run out comes alive again as long as nobody has judged it.
+        """
+        if not attempts:
+            return set()
+        rows = await self._database.execute(_RENEW, {**_arrays(attempts), "lease": lease})
+        return {Attempt(generation_id=row.id, number=row.attempt) for row in rows}
+
+    async def release(self, attempts: Sequence[Attempt]) -> list[Change]:
+        """Put these attempts' generations back into the queue, at no cost to them."""
+        if not attempts:
+            return []
+        return _changes((await self._database.execute(_RELEASE, _arrays(attempts))).mappings())
+
+    async def succeed(self, attempt: Attempt, *, images: Sequence[Json], phase_times: Json) -> Change | None:
+        """Finish a generation with the pictures of an attempt, current or late; the first one wins."""
+        parameters = {
+            "id": attempt.generation_id,
+            "attempt": attempt.number,
+            "images": json.dumps(list(images)),
+            "phase_times": json.dumps(phase_times),
+        }
+        return await self._change(_SUCCEED, parameters)
+
+    async def fail(self, attempt: Attempt, *, failure: Json, policy: RetryPolicy) -> Change | None:
+        """Finish a generation with the failure of its current attempt, or queue it again if that is worth it."""
+        parameters = {
+            "id": attempt.generation_id,
+            "attempt": attempt.number,
+            "failure": json.dumps(failure),
+            "retryable": bool(failure.get("retryable", False)),
+            **_policy(policy),
+        }
+        return await self._change(_FAIL, parameters)
+
+    async def save_progress(self, reports: Sequence[tuple[Attempt, int, Json]]) -> None:
+        """Store the latest progress of attempts: (attempt, sequence, progress); an older sequence changes nothing."""
+        if not reports:
+            return
+        parameters = {
+            **_arrays([attempt for attempt, _, _ in reports]),
+            "sequences": [sequence for _, sequence, _ in reports],
+            "progress": [json.dumps(progress) for _, _, progress in reports],
+        }
+        await self._database.execute(_SAVE_PROGRESS, parameters)
+
+    # What the sweep does.
+
+    async def requeue_lost(self, *, overdue_before: datetime, policy: RetryPolicy) -> list[Change]:
+        """Take generations from workers whose leases ran out before a time: back to the queue, or FAILED for good."""
+        parameters = {"overdue_before": overdue_before, "rows": SWEEP_ROWS, **_policy(policy)}
+        return _changes((await self._database.execute(_REQUEUE_LOST, parameters)).mappings())
+
+    async def expire(self, *, overdue_before: datetime) -> list[Change]:
+        """Expire generations whose deadlines passed before a time."""
+        parameters = {"overdue_before": overdue_before, "rows": SWEEP_ROWS}
+        return _changes((await self._database.execute(_EXPIRE, parameters)).mappings())
+
+    async def get_time(self) -> datetime:
+        """Read the database's clock."""
+        time: datetime = (await self._database.execute(text("SELECT now()"))).scalar_one()
+        return time
+
+    async def _change(self, statement: TextClause, parameters: dict[str, Any]) -> Change | None:
+        changes = _changes((await self._database.execute(statement, parameters)).mappings())
+        return changes[0] if changes else None
+
+
+def _changes(rows: Any) -> list[Change]:
+    return [
+        Change(generation_id=row["id"], revision=row["revision"], state=State(row["state"]), model=row["model"])
+        for row in rows
+    ]
+
+
+def _arrays(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
+    return {"ids": [one.generation_id for one in attempts], "numbers": [one.number for one in attempts]}
+
+
+def _policy(policy: RetryPolicy) -> dict[str, Any]:
+    return {"max_lost": policy.max_lost_attempts, "backoff": policy.backoff, "max_backoff": MAX_BACKOFF}
+
+
+_CREATE = text("""
+    INSERT INTO generations (owner, request_id, model, priority, spec, resolved_spec, deadline_time)
+    VALUES (:owner, :request_id, :model, :priority, CAST(:spec AS jsonb), CAST(:resolved_spec AS jsonb),
+            now() + CAST(:timeout AS interval))
+    ON CONFLICT (owner, request_id) DO NOTHING
+    RETURNING *
+""")
+
+_WITH_PROGRESS = """
+    SELECT generations.*, attempts.progress
+    FROM generations LEFT JOIN attempts ON attempts.generation_id = id AND attempts.number = attempt
+"""
+
+_FIND_REQUEST = text(f"{_WITH_PROGRESS} WHERE owner = :owner AND request_id = :request_id")
+
+_HISTORY = text("""
+    SELECT generations.*, attempts.progress,
+           (SELECT coalesce(json_agg(events ORDER BY events.revision), '[]') FROM events
+            WHERE events.generation_id = id AND events.revision > CAST(:after AS bigint)) AS events
+    FROM generations LEFT JOIN attempts ON attempts.generation_id = id AND attempts.number = attempt
+    WHERE id = :id AND owner = :owner
+""")
+
+_QUEUE_POSITION = text(f"""
+    SELECT count(*) FROM (
+        SELECT FROM generations
+        WHERE model = :model AND state = 'QUEUED' AND (priority > :priority OR (priority = :priority AND id < :id))
+        LIMIT {MAX_QUEUE_POSITION}
+    ) AS earlier
+""")  # noqa: S608
+
+_REVISIONS = text("SELECT id, revision FROM generations WHERE id = ANY(CAST(:ids AS uuid[]))")
+
+_BACKLOG = text("""
+    SELECT count(*) FROM (SELECT FROM generations WHERE model = :model AND state = 'QUEUED' LIMIT :limit) AS waiting
+""")
+
+# The attempt of a generation that leaves RUNNING ends in the same statement.
+
+_CANCEL = text("""
+    WITH running AS (
+        SELECT id, attempt FROM generations WHERE id = :id AND owner = :owner AND state IN ('QUEUED', 'RUNNING')
+        FOR UPDATE
+    ), stopped AS (
+        UPDATE attempts SET outcome = 'STOPPED', end_time = now() FROM running
+        WHERE generation_id = running.id AND number = running.attempt AND outcome IS NULL
+    )
+    UPDATE generations SET state = 'CANCELLED', end_time = now(), lease_expire_time = NULL
+    FROM running WHERE generations.id = running.id AND generations.state IN ('QUEUED', 'RUNNING')
+    RETURNING generations.id, revision, state, model
+""")
+
+_ROOM = text("""
+    SELECT model, greatest(0, 2 * sum(slots) - (
+        SELECT count(*) FROM generations
+        WHERE generations.model = workers.model AND state = 'QUEUED' AND dispatched_time IS NOT NULL
+    )) AS room
+    FROM workers WHERE last_seen_time > now() - CAST(:liveness AS interval)
+    GROUP BY model
+""")
+
+_MARK_DISPATCHED = text("""
+    UPDATE generations SET dispatched_time = now() WHERE id IN (
+        SELECT id FROM generations
+        WHERE model = :model AND state = 'QUEUED' AND dispatched_time IS NULL AND available_time <= now()
+        ORDER BY priority DESC, id LIMIT :room FOR UPDATE SKIP LOCKED
+    ) RETURNING id, revision, state, model
+""")
+
+_UNMARK_DISPATCHED = text("""
+    UPDATE generations SET dispatched_time = NULL
+    WHERE id = ANY(CAST(:ids AS uuid[])) AND state = 'QUEUED' AND dispatched_time IS NOT NULL
+      AND (CAST(:marked_before AS timestamptz) IS NULL OR dispatched_time < CAST(:marked_before AS timestamptz))
+""")
+
+_DISPATCHED = text("""
+    SELECT id, dispatched_time FROM generations
+    WHERE model = :model AND state = 'QUEUED' AND dispatched_time < now() - CAST(:older_than AS interval)
+    ORDER BY dispatched_time LIMIT 1000
+""")
+
+_CLAIM = text("""
+    WITH claimed AS (
+        UPDATE generations
+        SET state = 'RUNNING', attempt = attempt + 1, claim_id = :claim_id, dispatched_time = NULL,
+            lease_expire_time = now() + CAST(:lease AS interval), start_time = coalesce(start_time, now())
+        WHERE id = :id AND state = 'QUEUED' AND available_time <= now()
+          AND (deadline_time IS NULL OR deadline_time > now())
+        RETURNING id, attempt, resolved_spec, lost_attempts, revision, model
+    ), started AS (
+        INSERT INTO attempts (generation_id, number, worker_id, claim_id, object_prefix)
+        SELECT id, attempt, :worker_id, :claim_id, 'results/' || id || '/' || attempt || '-' || :nonce || '/'
+        FROM claimed
+        RETURNING generation_id, object_prefix
+    )
+    SELECT generation_id, attempt, resolved_spec, object_prefix, lost_attempts > 0 AS alone, revision, model
+    FROM claimed JOIN started ON id = generation_id
+""")
+
+_STANDING = text("""
+    SELECT id AS generation_id, state, generations.claim_id, attempt, resolved_spec, object_prefix, revision, model,
+           lost_attempts > 0 AS alone, available_time - now() AS wait,
+           coalesce(deadline_time <= now(), false) AS expired
+    FROM generations LEFT JOIN attempts ON attempts.generation_id = id AND attempts.number = attempt
+    WHERE id = :id
+""")
+
+_RENEW = text("""
+    UPDATE generations SET lease_expire_time = now() + CAST(:lease AS interval)
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[])) AS held (held_id, number)
+    WHERE id = held_id AND state = 'RUNNING' AND attempt = number
+    RETURNING id, attempt
+""")
+
+_RELEASE = text("""
+    WITH released AS (
+        UPDATE generations
+        SET state = 'QUEUED', available_time = now(), dispatched_time = NULL, lease_expire_time = NULL
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[])) AS held (held_id, number)
+        WHERE id = held_id AND state = 'RUNNING' AND attempt = number
+        RETURNING id, attempt, revision, state, model
+    ), ended AS (
+        UPDATE attempts SET outcome = 'RELEASED', end_time = now() FROM released
+        WHERE generation_id = id AND attempts.number = attempt
+    )
+    SELECT id, revision, state, model FROM released
+""")
+
+_SUCCEED = text("""
+    WITH target AS (
+        SELECT id, attempt FROM generations
+        WHERE id = :id AND state IN ('QUEUED', 'RUNNING')
+          AND EXISTS (SELECT FROM attempts WHERE generation_id = :id AND number = :attempt)
+        FOR UPDATE
+    ), won AS (
+        UPDATE generations
+        SET state = 'SUCCEEDED', images = CAST(:images AS jsonb), phase_times = CAST(:phase_times AS jsonb),
+            end_time = now(), lease_expire_time = NULL
+        FROM target WHERE generations.id = target.id AND generations.state IN ('QUEUED', 'RUNNING')
+        RETURNING generations.id, revision, state, model
+    ), ended AS (
+        UPDATE attempts SET outcome = CASE WHEN number = :attempt THEN 'SUCCEEDED' ELSE 'SUPERSEDED' END,
+                            end_time = now()
+        FROM target
+        WHERE generation_id = target.id AND (number = :attempt OR (number = target.attempt AND outcome IS NULL))
+    )
+    SELECT id, revision, state, model FROM won
+""")
+
+# lost_attempts counts the loss that made a request run alone, then those while alone.
+_LOSE = """
+        state = CASE WHEN {given_up} THEN 'FAILED' ELSE 'QUEUED' END,
+        lost_attempts = lost_attempts + 1,
+        available_time = now() + least(CAST(:max_backoff AS interval),
+                                       CAST(:backoff AS interval) * power(2, least(lost_attempts, 20))),
+        dispatched_time = NULL,
+        lease_expire_time = NULL,
+        end_time = CASE WHEN {given_up} THEN now() END
+"""
+
+_FAIL = text(f"""
+    WITH failed AS (
+        UPDATE generations SET {_LOSE.format(given_up="NOT :retryable OR lost_attempts >= :max_lost")},
+            failure = CASE WHEN NOT :retryable OR lost_attempts >= :max_lost THEN CAST(:failure AS jsonb) END
+        WHERE id = :id AND state = 'RUNNING' AND attempt = :attempt
+        RETURNING id, attempt, revision, state, model
+    ), ended AS (
+        UPDATE attempts SET outcome = 'FAILED', end_time = now() FROM failed
+        WHERE generation_id = id AND number = attempt
+    )
+    SELECT id, revision, state, model FROM failed
+""")  # noqa: S608
+
+_REQUEUE_LOST = text(f"""
+    WITH lost AS (
+        UPDATE generations SET {_LOSE.format(given_up="lost_attempts >= :max_lost")},
+            failure = CASE WHEN lost_attempts >= :max_lost THEN jsonb_build_object(
+                'reason', 'FAILURE_REASON_DEAD_LETTER',
+                'message', 'given up: ' || (lost_attempts + 1) || ' attempts were lost, the last ones drawn alone'
+            ) END
+        WHERE id IN (
+            SELECT id FROM generations WHERE state = 'RUNNING' AND lease_expire_time < :overdue_before
+            ORDER BY id LIMIT :rows FOR UPDATE SKIP LOCKED
+        ) AND state = 'RUNNING' AND lease_expire_time < :overdue_before
+        RETURNING id, attempt, revision, state, model
+    ), ended AS (
+        UPDATE attempts SET outcome = 'LOST', end_time = now() FROM lost
+        WHERE generation_id = id AND number = attempt
+    )
+    SELECT id, revision, state, model FROM lost
+""")  # noqa: S608
+
+_EXPIRE = text("""
+    WITH expired AS (
+        UPDATE generations SET state = 'EXPIRED', end_time = now(), lease_expire_time = NULL
+        WHERE id IN (
+            SELECT id FROM generations WHERE state IN ('QUEUED', 'RUNNING') AND deadline_time < :overdue_before
+            ORDER BY deadline_time LIMIT :rows FOR UPDATE SKIP LOCKED
+        ) AND state IN ('QUEUED', 'RUNNING')
+        RETURNING id, attempt, revision, state, model
+    ), ended AS (
+        UPDATE attempts SET outcome = 'STOPPED', end_time = now() FROM expired
+        WHERE generation_id = id AND number = attempt AND outcome IS NULL
+    )
+    SELECT id, revision, state, model FROM expired
+""")
+
+_SAVE_PROGRESS = text("""
+    UPDATE attempts SET progress = CAST(report.progress AS jsonb), progress_sequence = report.sequence
+    FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[]), CAST(:sequences AS bigint[]),
+                CAST(:progress AS text[])) AS report (id, number, sequence, progress)
+    WHERE generation_id = report.id AND attempts.number = report.number AND progress_sequence < report.sequence
+      AND outcome IS NULL
+""")

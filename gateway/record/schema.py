@@ -1,0 +1,66 @@
+"""The schema of the record: bring it to the newest version, or see whether it is there."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from loguru import logger
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from gateway.errors import DatabaseUnavailable
+from gateway.record.database import CONNECT_TIMEOUT_SECONDS, driver_url
+
+#: Any fixed number: whoever holds this advisory lock migrates, others wait.
+MIGRATION_LOCK = 0x0EA5E1
+
+
+def migrate(url: str) -> None:
+    """Bring the database to the newest version of the schema; several callers at once are safe.
+
+    Raises:
+        DatabaseUnavailable: the database is out of reach.
+    """
+    engine = create_engine(driver_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS})
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+            before = _revision(connection)
+            config = _config()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            logger.info("the schema is at {} (was {})", _revision(connection), before or "empty", action="migrated")
+    except OperationalError as error:
+        raise DatabaseUnavailable from error
+    finally:
+        engine.dispose()
+
+
+def is_current(url: str) -> bool:
+    """Whether the database has the newest version of the schema, or one that is newer than this program.
+
+    Raises:
+        DatabaseUnavailable: the database is out of reach.
+    """
+    engine = create_engine(driver_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS})
+    try:
+        with engine.connect() as connection:
+            revision = _revision(connection)
+    except OperationalError as error:
+        raise DatabaseUnavailable from error
+    finally:
+        engine.dispose()
+    # Migrations expand first and contract later, so a schema that is ahead of us still serves us.
+    return revision is not None and revision >= str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config

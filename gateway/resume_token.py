@@ -1,0 +1,42 @@
+"""The resume token: how far a watcher has come, opaque to clients and good at every replica."""
+
+import base64
+import binascii
+from dataclasses import dataclass
+
+_VERSION = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """How far a watcher has come in the life of one generation."""
+
+    generation_id: str
+    #: The last change of state it saw; 0 before the first.
+    revision: int
+    #: The attempt and the report of it that it saw last.
+    attempt: int = 0
+    sequence: int = 0
+
+
+def to_token(position: Position) -> str:
+    """Write a position as a token."""
+    text = f"{_VERSION}.{position.generation_id}.{position.revision}.{position.attempt}.{position.sequence}"
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def from_token(token: str) -> Position:
+    """Read a token.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode()
+        version, generation_id, *numbers = text.split(".")
+        revision, attempt, sequence = (int(number) for number in numbers)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("not a resume token") from error
+    if version != _VERSION or min(revision, attempt, sequence) < 0:
+        raise ValueError("not a resume token")
+    return Position(generation_id=generation_id, revision=revision, attempt=attempt, sequence=sequence)

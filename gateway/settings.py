@@ -1,0 +1,44 @@
+"""The gateway's settings."""
+
+from datetime import timedelta
+
+from pydantic import Field, SecretStr, field_validator
+
+from easel.settings import Settings
+
+
+class GatewaySettings(Settings):
+    """What the gateway needs beyond what both services share."""
+
+    database_url: SecretStr = Field(description="PostgreSQL 18 or later: `postgresql://user:password@host:port/name`.")
+    database_pool_size: int = Field(10, ge=1, description="The most connections to PostgreSQL.")
+    database_timeout_seconds: float = Field(10, gt=0, description="How long one transaction may take.")
+    listen: str = Field("127.0.0.1:50051", description="The host and port of the gRPC server.")
+    reflection: bool = Field(True, description="Whether gRPC reflection is served.")
+    lease_seconds: float = Field(30, gt=0, description="How long an attempt is its worker's without a renewal.")
+    max_backlog: int = Field(10_000, ge=1, description="The most generations that wait for one model.")
+    max_lost_attempts: int = Field(5, ge=1, description="Losses while drawn alone after which a request is given up.")
+    retry_backoff_seconds: float = Field(1, ge=0, description="The wait after a first lost attempt; it doubles.")
+    dispatch_seconds: float = Field(0.2, gt=0, description="How often the queue is looked at without a nudge.")
+    sweep_seconds: float = Field(1, gt=0, description="How often lost hints, leases and deadlines are looked for.")
+    recheck_seconds: float = Field(2, gt=0, description="How often watched generations are looked up without a nudge.")
+    topology_seconds: float = Field(5, gt=0, description="How often the streams on NATS are made sure of.")
+    url_lifetime_seconds: int = Field(3600, ge=1, le=604_800, description="How long signed URLs work by default.")
+    drain_grace_seconds: float = Field(10, ge=0, description="How long running calls may take to end at shutdown.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("a PostgreSQL URL looks like postgresql://user:password@host:port/name")
+        return url
+
+    @property
+    def lease(self) -> timedelta:
+        """How long an attempt is its worker's without a renewal."""
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def retry_backoff(self) -> timedelta:
+        """The wait after a first lost attempt."""
+        return timedelta(seconds=self.retry_backoff_seconds)

@@ -1,0 +1,91 @@
+"""Watching one generation: its changes of state from the record, its progress from the bus, in one ordered stream."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+
+from easel import subjects
+from easel.bus import Bus
+from easel.worker.v1.progress_pb2 import ProgressReport
+from gateway.errors import GenerationNotFound
+from gateway.hub import Hub, Mailbox
+from gateway.record.generation import Generation, State
+from gateway.record.generations import Generations
+from gateway.resume_token import Position
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """One thing a watcher sees, a change of state or progress, and the position that it brings the watcher to."""
+
+    position: Position
+    generation: Generation | None = None
+    report: ProgressReport | None = None
+
+
+class Watching:
+    """Follows generations on behalf of clients."""
+
+    def __init__(self, generations: Generations, hub: Hub, bus: Bus) -> None:
+        self._generations = generations
+        self._hub = hub
+        self._bus = bus
+
+    async def watch_generation(self, position: Position, *, owner: str) -> AsyncGenerator[Sight, None]:
+        """Follow a generation from a position until its final state.
+
+        The first sight is the whole generation: each change since the position, or as it stands if there was none. From
+        the very beginning (revision 0) that is as it stands now.
+
+        Raises:
+            GenerationNotFound: no generation of this owner has this id.
+            ShuttingDown: this gateway goes away; the last position is good at any other.
+        """
+        with self._hub.mailbox(position.generation_id) as mailbox:
+            generation = await self._read(position, owner=owner)
+            # A token may be ahead of a record that was restored from a backup.
+            if position.revision == 0 or position.revision >= generation.revision:
+                position = replace(position, revision=generation.revision)
+                yield Sight(position=position, generation=generation)
+            mailbox.hear_of(generation.revision)
+            if generation.state == State.RUNNING:
+                await self._catch_up(mailbox, position.generation_id)
+            while not generation.state.is_final or position.revision < generation.revision:
+                report = await mailbox.wait()
+                if mailbox.revision > position.revision:
+                    for generation in await self._changes(position, owner=owner):
+                        position = replace(position, revision=generation.revision)
+                        yield Sight(position=position, generation=generation)
+                if report is not None and _is_news(report, generation, position):
+                    position = replace(position, attempt=report.progress.attempt, sequence=report.sequence)
+                    yield Sight(position=position, report=report)
+
+    async def _read(self, position: Position, *, owner: str) -> Generation:
+        generation = await self._generations.get_generation(position.generation_id, owner=owner)
+        if generation is None:
+            raise GenerationNotFound(position.generation_id)
+        return generation
+
+    async def _changes(self, position: Position, *, owner: str) -> list[Generation]:
+        found = await self._generations.get_history(
+            position.generation_id, owner=owner, after_revision=position.revision
+        )
+        if found is None:
+            raise GenerationNotFound(position.generation_id)
+        generation, events = found
+        return [generation.as_of(event) for event in events]
+
+    async def _catch_up(self, mailbox: Mailbox, generation_id: str) -> None:
+        """Put the last report that JetStream remembers into the mailbox: the next one may be long in coming."""
+        report = await self._bus.last(subjects.PROGRESS_STREAM, subjects.progress(generation_id), ProgressReport)
+        if report is not None:
+            mailbox.receive(report)
+
+
+def _is_news(report: ProgressReport, generation: Generation, position: Position) -> bool:
+    """Whether a report is of the current attempt, and later than what the watcher saw."""
+    attempt = report.progress.attempt
+    return (
+        generation.state == State.RUNNING
+        and attempt == generation.attempt
+        and (attempt, report.sequence) > (position.attempt, position.sequence)
+    )
