@@ -36,6 +36,7 @@ class Bus:
         self._client = Client()
         self._connect_callbacks: list[Callable[[], None]] = []
         self._subscriptions: list[Subscription] = []
+        self._closing = False
         self._connected_since: float | None = None
         self.jetstream: JetStreamContext = self._client.jetstream(timeout=REQUEST_TIMEOUT_SECONDS)
 
@@ -139,6 +140,7 @@ class Bus:
 
     async def close(self) -> None:
         """Close at once; nothing is buffered that could be lost."""
+        self._closing = True
         self._connect_callbacks.clear()
         try:
             await self._client.close()
@@ -153,7 +155,8 @@ class Bus:
 
     async def _on_disconnected(self) -> None:
         self._connected_since = None
-        logger.warning("lost the connection to NATS", action="bus_disconnected")
+        if not self._closing:
+            logger.warning("lost the connection to NATS", action="bus_disconnected")
 
     async def _on_error(self, error: Exception) -> None:
         logger.debug("NATS: {}", _describe(error), action="bus_error")

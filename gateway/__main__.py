@@ -7,7 +7,7 @@ import uvloop
 from loguru import logger
 
 from easel import logs
-from gateway.bootstrap import Gateway
+from gateway.bootstrap import serve
 from gateway.errors import DatabaseUnavailable
 from gateway.record import schema
 from gateway.settings import GatewaySettings
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
             schema.migrate(settings.database_url.get_secret_value())
         else:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(Gateway(settings).run())
+                runner.run(serve(settings))
     except (DatabaseUnavailable, OSError, ValueError) as error:
         logger.error("{}", error, action="failed")
         return 1

@@ -55,8 +55,15 @@ class Acceptance:
             RequestIdConflict: the request_id was used with another spec.
             BacklogFull: as many generations wait for the model as may.
         """
-        self._backlog.admit(resolved_spec.model)
         as_sent = to_json(spec)
+        try:
+            self._backlog.admit(resolved_spec.model)
+        except BacklogFull:
+            # What was accepted before is not refused now.
+            found = await self._generations.find_request(owner=owner, request_id=request_id) if request_id else None
+            if found is None:
+                raise
+            return _same(found, as_sent)
         generation, created = await self._generations.create_generation(
             owner=owner,
             request_id=request_id or None,
@@ -67,12 +74,19 @@ class Acceptance:
             resolved_spec=to_json(resolved_spec),
         )
         annotate(generation_id=generation.id)
-        if created:
-            logger.info("accepted", action="accept", model=generation.model)
-            self._nudge_dispatch()
-        elif differing := differing_fields(generation.spec, as_sent):
-            raise RequestIdConflict(request_id, generation_id=generation.id, fields=differing)
+        if not created:
+            return _same(generation, as_sent)
+        logger.info("accepted", action="accept", model=generation.model)
+        self._nudge_dispatch()
         return generation
+
+
+def _same(generation: Generation, as_sent: Mapping[str, Any]) -> Generation:
+    """Return the generation that a request_id made, if it was made of the same spec."""
+    differing = differing_fields(generation.spec, as_sent)
+    if differing:
+        raise RequestIdConflict(generation.request_id or "", generation_id=generation.id, fields=differing)
+    return generation
 
 
 def differing_fields(one: Mapping[str, Any], other: Mapping[str, Any], *, prefix: str = "spec") -> list[str]:

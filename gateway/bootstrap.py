@@ -39,6 +39,12 @@ BACKLOG_SECONDS = 0.5
 SHUTDOWN_NOTICE_SECONDS = 0.1
 
 
+async def serve(settings: GatewaySettings) -> None:
+    """Run a gateway until SIGTERM or SIGINT."""
+    # In here, since grpc.aio binds a server to the loop that runs when it is made.
+    await Gateway(settings).run()
+
+
 class Gateway:
     """All parts of one gateway."""
 

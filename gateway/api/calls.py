@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from loguru import logger
@@ -19,16 +19,19 @@ owner: ContextVar[str] = ContextVar("owner", default="default")
 #: Calls of these services are not ours to watch over.
 _FOREIGN_SERVICES = ("/grpc.",)
 
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]]
-Context = grpc.aio.ServicerContext[Any, Any]
+if TYPE_CHECKING:
+    # These types take parameters in their stubs only.
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+    Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Gives every call its log context and turns its errors into statuses."""
 
     async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        self, continuation: "Continuation", handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
         """Wrap the handler of a call."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
@@ -47,8 +50,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         )
 
 
-def _wrap_unary(method: str, behaviour: Any) -> Callable[[Any, Context], Awaitable[Any]]:
-    async def call(request: Any, context: Context) -> Any:
+def _wrap_unary(method: str, behaviour: Any) -> Callable[[Any, "Context"], Awaitable[Any]]:
+    async def call(request: Any, context: "Context") -> Any:
         _begin(method)
         try:
             return await behaviour(request, context)
@@ -59,7 +62,7 @@ def _wrap_unary(method: str, behaviour: Any) -> Callable[[Any, Context], Awaitab
 
 
 def _wrap_stream(method: str, behaviour: Any) -> Any:
-    async def call(request: Any, context: Context) -> AsyncGenerator[Any, None]:
+    async def call(request: Any, context: "Context") -> AsyncGenerator[Any, None]:
         _begin(method)
         try:
             async with aclosing(behaviour(request, context)) as responses:
@@ -76,7 +79,7 @@ def _begin(method: str) -> None:
     logger.debug("call", action="call", method=method)
 
 
-async def _abort(context: Context, error: Exception) -> NoReturn:
+async def _abort(context: "Context", error: Exception) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
         raise error
     status = to_status(error)

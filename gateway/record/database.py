@@ -7,7 +7,9 @@ from typing import Any
 
 import psycopg
 from loguru import logger
-from sqlalchemy import CursorResult, Executable
+from psycopg.types.string import TextLoader
+from sqlalchemy import CursorResult, Executable, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -23,6 +25,11 @@ def driver_url(url: str) -> str:
     return f"postgresql+psycopg://{rest}"
 
 
+def _read_uuids_as_text(connection: DBAPIConnection, _record: object) -> None:
+    # Ids are text everywhere else: in messages, subjects and logs.
+    connection.driver_connection.adapters.register_loader("uuid", TextLoader)
+
+
 class Database:
     """A pool of connections. What is raised for a lost, slow or refused one is `DatabaseUnavailable`, always."""
 
@@ -35,6 +42,7 @@ class Database:
             pool_timeout=timeout_seconds,
             connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "easel-gateway"},
         )
+        event.listen(self._engine.sync_engine, "connect", _read_uuids_as_text)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:

@@ -109,6 +109,12 @@ class Generations:
         row = (await self._database.execute(_FIND_REQUEST, parameters)).mappings().one()
         return Generation.from_row(row), False
 
+    async def find_request(self, *, owner: str, request_id: str) -> Generation | None:
+        """Read the generation that a request_id made, if it made one."""
+        found = await self._database.execute(_FIND_REQUEST, {"owner": owner, "request_id": request_id})
+        row = found.mappings().one_or_none()
+        return None if row is None else Generation.from_row(row)
+
     async def get_generation(self, generation_id: str, *, owner: str) -> Generation | None:
         """Read one generation."""
         found = await self.get_history(generation_id, owner=owner, after_revision=None)
