@@ -1,0 +1,480 @@
+"""The record on the real PostgreSQL: the state machine and every statement of the protocol."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from gateway.record.database import Database
+from gateway.record.generation import Generation, State
+from gateway.record.generations import Attempt, Generations, Grant, NotYet, Refusal, RetryPolicy
+from gateway.record.models import Models
+
+LEASE = timedelta(seconds=30)
+#: Run out before it began.
+NO_LEASE = timedelta(seconds=-1)
+AT_ONCE = RetryPolicy(max_lost_attempts=3, backoff=timedelta(0))
+IMAGES = [{"image": {"index": 0, "sha256": "ab"}, "object_key": "results/0.png"}]
+FAILURE = {"reason": "FAILURE_REASON_MODEL_ERROR", "message": "no"}
+OWNER = "default"
+
+
+async def create(
+    generations: Generations,
+    *,
+    request_id: str | None = None,
+    priority: int = 0,
+    timeout: timedelta | None = None,
+    model: str = "tiny",
+) -> Generation:
+    generation, _ = await generations.create_generation(
+        owner=OWNER,
+        request_id=request_id,
+        model=model,
+        priority=priority,
+        timeout=timeout,
+        spec={"prompt": "a castle"},
+        resolved_spec={"prompt": "a castle", "steps": 20},
+    )
+    return generation
+
+
+async def claim(
+    generations: Generations, generation_id: str, *, claim_id: str = "c1", lease: timedelta = LEASE
+) -> Grant | Refusal | NotYet:
+    return await generations.claim(generation_id, claim_id=claim_id, worker_id="w1", nonce="n", lease=lease)
+
+
+async def granted(generations: Generations, generation_id: str, *, lease: timedelta = LEASE) -> Attempt:
+    grant = await claim(generations, generation_id, lease=lease)
+    assert isinstance(grant, Grant)
+    return Attempt(generation_id=generation_id, number=grant.attempt)
+
+
+async def read(generations: Generations, generation_id: str) -> Generation:
+    generation = await generations.get_generation(generation_id, owner=OWNER)
+    assert generation is not None
+    return generation
+
+
+async def succeed(generations: Generations, attempt: Attempt) -> bool:
+    return await generations.succeed(attempt, images=IMAGES, phase_times={}) is not None
+
+
+async def lose(generations: Generations, database: Database) -> Sequence[State]:
+    """Judge everything that is overdue now."""
+    changes = await generations.requeue_lost(overdue_before=await generations.get_time(), policy=AT_ONCE)
+    return [change.state for change in changes]
+
+
+async def outcomes(database: Database, generation_id: str) -> list[Any]:
+    rows = await database.execute(
+        text("SELECT outcome FROM attempts WHERE generation_id = :id ORDER BY number"), {"id": generation_id}
+    )
+    return list(rows.scalars())
+
+
+class TestAccept:
+    async def test_a_new_generation_waits(self, generations: Generations) -> None:
+        generation = await create(generations)
+        assert (generation.state, generation.revision, generation.attempt) == (State.QUEUED, 1, 0)
+        assert await read(generations, generation.id) == generation
+
+    async def test_the_same_request_id_finds_the_same_generation(self, generations: Generations) -> None:
+        first = await create(generations, request_id="r")
+        attempt = await granted(generations, first.id)
+        await succeed(generations, attempt)
+        again = await create(generations, request_id="r")
+        assert again.id == first.id
+        assert again.state == State.SUCCEEDED
+
+    async def test_requests_without_an_id_are_all_new(self, generations: Generations) -> None:
+        assert (await create(generations)).id != (await create(generations)).id
+
+    async def test_a_herd_with_one_request_id_makes_one_generation(self, generations: Generations) -> None:
+        herd = await asyncio.gather(*(create(generations, request_id="r") for _ in range(20)))
+        assert len({generation.id for generation in herd}) == 1
+
+    async def test_owners_are_strangers(self, generations: Generations) -> None:
+        generation = await create(generations)
+        assert await generations.get_generation(generation.id, owner="other") is None
+        assert await generations.cancel_generation(generation.id, owner="other") is None
+
+    async def test_counts_the_backlog_up_to_a_limit(self, generations: Generations) -> None:
+        for _ in range(3):
+            await create(generations)
+        assert await generations.count_backlog("tiny", limit=10) == 3
+        assert await generations.count_backlog("tiny", limit=2) == 2
+        assert await generations.count_backlog("other", limit=10) == 0
+
+
+class TestStateMachine:
+    MOVES = {  # noqa: RUF012
+        State.QUEUED: {State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED},
+        State.RUNNING: {State.QUEUED, State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED},
+    }
+
+    @staticmethod
+    async def put(database: Database, generation_id: str, state: State) -> None:
+        statement = """
+            UPDATE generations SET state = :state,
+                lease_expire_time = CASE WHEN :state = 'RUNNING' THEN now() END,
+                images = CASE WHEN :state = 'SUCCEEDED' THEN CAST('[]' AS jsonb) END,
+                failure = CASE WHEN :state = 'FAILED' THEN CAST('{}' AS jsonb) END
+            WHERE id = :id
+        """
+        await database.execute(text(statement), {"state": state, "id": generation_id})
+
+    @pytest.mark.parametrize("to", State)
+    @pytest.mark.parametrize("start", State)
+    async def test_the_database_refuses_every_other_move(
+        self, generations: Generations, database: Database, start: State, to: State
+    ) -> None:
+        generation = await create(generations)
+        if start != State.QUEUED:
+            await self.put(database, generation.id, start)
+        before = await read(generations, generation.id)
+        if to == start:
+            return
+        if to in self.MOVES.get(start, set()):
+            await self.put(database, generation.id, to)
+            assert (await read(generations, generation.id)).revision == before.revision + 1
+        else:
+            with pytest.raises(IntegrityError, match="cannot go from"):
+                await self.put(database, generation.id, to)
+            assert await read(generations, generation.id) == before
+
+    @pytest.mark.parametrize(
+        "assignment", ["images = '[1]'", "revision = revision + 1", "attempt = 7", "end_time = now()"]
+    )
+    async def test_a_final_generation_stays_as_it_is(
+        self, generations: Generations, database: Database, assignment: str
+    ) -> None:
+        generation = await create(generations)
+        await succeed(generations, await granted(generations, generation.id))
+        with pytest.raises(IntegrityError, match="stays as it is"):
+            await database.execute(text(f"UPDATE generations SET {assignment}"))
+
+    async def test_every_change_writes_its_event(self, generations: Generations) -> None:
+        generation = await create(generations)
+        await generations.release([await granted(generations, generation.id)])
+        await succeed(generations, await granted(generations, generation.id))
+        found = await generations.get_history(generation.id, owner=OWNER, after_revision=0)
+        assert found is not None
+        now, events = found
+        assert [(event.revision, event.state, event.attempt) for event in events] == [
+            (1, State.QUEUED, 0),
+            (2, State.RUNNING, 1),
+            (3, State.QUEUED, 1),
+            (4, State.RUNNING, 2),
+            (5, State.SUCCEEDED, 2),
+        ]
+        assert all(earlier.time <= later.time for earlier, later in pairwise(events))
+        assert [now.as_of(event).state for event in events] == [event.state for event in events]
+        assert now.as_of(events[0]).start_time is None
+        assert now.as_of(events[3]).images == ()
+        assert now.as_of(events[4]) == now
+        found = await generations.get_history(generation.id, owner=OWNER, after_revision=4)
+        assert found is not None
+        assert [event.revision for event in found[1]] == [5]
+
+
+class TestClaim:
+    async def test_grants_what_waits(self, generations: Generations) -> None:
+        generation = await create(generations)
+        grant = await claim(generations, generation.id)
+        assert isinstance(grant, Grant)
+        assert (grant.attempt, grant.alone, grant.resolved_spec["steps"]) == (1, False, 20)
+        assert grant.object_prefix == f"results/{generation.id}/1-n/"
+        running = await read(generations, generation.id)
+        assert (running.state, running.attempt) == (State.RUNNING, 1)
+        assert running.start_time is not None
+
+    async def test_asking_again_gets_the_same_answer(self, generations: Generations) -> None:
+        generation = await create(generations)
+        assert await claim(generations, generation.id) == await claim(generations, generation.id)
+
+    async def test_another_worker_is_told_that_it_is_held(self, generations: Generations) -> None:
+        generation = await create(generations)
+        await claim(generations, generation.id)
+        assert await claim(generations, generation.id, claim_id="c2") == Refusal.HELD
+
+    async def test_of_many_workers_one_gets_it(self, generations: Generations) -> None:
+        generation = await create(generations)
+        answers = await asyncio.gather(
+            *(claim(generations, generation.id, claim_id=f"c{number}") for number in range(20))
+        )
+        assert sum(isinstance(answer, Grant) for answer in answers) == 1
+        assert answers.count(Refusal.HELD) == 19
+
+    async def test_what_is_final_or_unknown_is_gone(self, generations: Generations) -> None:
+        generation = await create(generations)
+        await generations.cancel_generation(generation.id, owner=OWNER)
+        assert await claim(generations, generation.id) == Refusal.GONE
+        assert await claim(generations, "01920000-0000-7000-8000-000000000001") == Refusal.GONE
+
+    async def test_what_is_past_its_deadline_never_starts(self, generations: Generations) -> None:
+        generation = await create(generations, timeout=timedelta(seconds=-1))
+        assert await claim(generations, generation.id) == Refusal.GONE
+
+    async def test_what_is_backing_off_is_not_yet(self, generations: Generations) -> None:
+        generation = await create(generations)
+        attempt = await granted(generations, generation.id)
+        policy = RetryPolicy(max_lost_attempts=3, backoff=timedelta(seconds=20))
+        await generations.fail(attempt, failure={**FAILURE, "retryable": True}, policy=policy)
+        answer = await claim(generations, generation.id, claim_id="c2")
+        assert isinstance(answer, NotYet)
+        assert timedelta(seconds=10) < answer.retry_after <= timedelta(seconds=20)
+
+
+class TestLease:
+    async def test_a_renewal_revives_what_nobody_has_judged(self, generations: Generations, database: Database) -> None:
+        generation = await create(generations)
+        attempt = await granted(generations, generation.id, lease=NO_LEASE)
+        assert await generations.renew([attempt], lease=LEASE) == {attempt}
+        assert await lose(generations, database) == []
+
+    async def test_what_ran_out_goes_back_to_the_queue(self, generations: Generations, database: Database) -> None:
+        generation = await create(generations)
+        attempt = await granted(generations, generation.id, lease=NO_LEASE)
+        assert await lose(generations, database) == [State.QUEUED]
+        assert await outcomes(database, generation.id) == ["LOST"]
+        assert await generations.renew([attempt], lease=LEASE) == set()
+
+    async def test_what_was_not_overdue_at_the_mark_is_not_judged(self, generations: Generations) -> None:
+        generation = await create(generations)
+        mark = await generations.get_time()
+        await granted(generations, generation.id, lease=timedelta(0))
+        assert await generations.requeue_lost(overdue_before=mark, policy=AT_ONCE) == []
+
+    async def test_the_next_attempt_after_a_loss_runs_alone(self, generations: Generations, database: Database) -> None:
+        generation = await create(generations)
+        await granted(generations, generation.id, lease=NO_LEASE)
+        await lose(generations, database)
+        grant = await claim(generations, generation.id, claim_id="c2")
+        assert isinstance(grant, Grant)
+        assert (grant.attempt, grant.alone) == (2, True)
+
+    async def test_a_release_costs_nothing(self, generations: Generations, database: Database) -> None:
+        generation = await create(generations)
+        (change,) = await generations.release([await granted(generations, generation.id)])
+        assert change.state == State.QUEUED
+        grant = await claim(generations, generation.id, claim_id="c2")
+        assert isinstance(grant, Grant)
+        assert (grant.attempt, grant.alone) == (2, False)
+        assert await outcomes(database, generation.id) == ["RELEASED", None]
+
+    async def test_a_superseded_attempt_can_neither_renew_nor_release(
+        self, generations: Generations, database: Database
+    ) -> None:
+        generation = await create(generations)
+        old = await granted(generations, generation.id, lease=NO_LEASE)
+        await lose(generations, database)
+        new = await granted(generations, generation.id)
+        assert await generations.renew([old, new], lease=LEASE) == {new}
+        assert await generations.release([old]) == []
+
+    async def test_losses_while_alone_end_in_a_dead_letter(self, generations: Generations, database: Database) -> None:
+        generation = await create(generations)
+        states = []
+        # The first loss is not counted: it may have been a batch-mate's fault.
+        for _ in range(1 + AT_ONCE.max_lost_attempts):
+            await granted(generations, generation.id, lease=NO_LEASE)
+            states += await lose(generations, database)
+        assert states == [State.QUEUED, State.QUEUED, State.QUEUED, State.FAILED]
+        dead = await read(generations, generation.id)
+        assert dead.failure is not None
+        assert dead.failure["reason"] == "FAILURE_REASON_DEAD_LETTER"
+
+    async def test_what_passed_its_deadline_expires(self, generations: Generations, database: Database) -> None:
+        waiting = await create(generations, timeout=timedelta(seconds=-1))
+        lasting = await create(generations, timeout=timedelta(days=1))
+        running = await create(generations, timeout=timedelta(milliseconds=100))
+        await granted(generations, running.id)
+        await database.execute(text("SELECT pg_sleep(0.15)"))
+        changes = await generations.expire(overdue_before=await generations.get_time())
+        assert {change.generation_id for change in changes} == {waiting.id, running.id}
+        assert (await read(generations, running.id)).state == State.EXPIRED
+        assert (await read(generations, lasting.id)).state == State.QUEUED
+        assert await outcomes(database, running.id) == ["STOPPED"]
+
+
+class TestFinish:
+    async def test_a_result_finishes_it(self, generations: Generations, database: Database) -> None:
+        generation = await create(generations)
+        assert await succeed(generations, await granted(generations, generation.id))
+        done = await read(generations, generation.id)
+        assert done.state == State.SUCCEEDED
+        assert done.images[0].object_key == "results/0.png"
+        assert done.end_time is not None
+        assert await outcomes(database, generation.id) == ["SUCCEEDED"]
+
+    async def test_the_second_result_changes_nothing(self, generations: Generations) -> None:
+        generation = await create(generations)
+        attempt = await granted(generations, generation.id)
+        assert await succeed(generations, attempt)
+        assert not await succeed(generations, attempt)
+        assert (await read(generations, generation.id)).revision == 3
+
+    async def test_a_late_result_wins_over_the_attempt_that_followed(
+        self, generations: Generations, database: Database
+    ) -> None:
+        generation = await create(generations)
+        late = await granted(generations, generation.id, lease=NO_LEASE)
+        await lose(generations, database)
+        current = await granted(generations, generation.id)
+        assert await succeed(generations, late)
+        assert not await succeed(generations, current)
+        assert await generations.renew([current], lease=LEASE) == set()
+        assert await outcomes(database, generation.id) == ["SUCCEEDED", "SUPERSEDED"]
+
+    async def test_a_late_result_finishes_what_waits_again(self, generations: Generations, database: Database) -> None:
+        generation = await create(generations)
+        late = await granted(generations, generation.id, lease=NO_LEASE)
+        await lose(generations, database)
+        assert await succeed(generations, late)
+        assert (await read(generations, generation.id)).state == State.SUCCEEDED
+
+    async def test_a_result_of_an_attempt_that_never_was_is_ignored(self, generations: Generations) -> None:
+        generation = await create(generations)
+        assert not await succeed(generations, Attempt(generation_id=generation.id, number=1))
+
+    async def test_a_cancelled_one_never_succeeds(self, generations: Generations) -> None:
+        generation = await create(generations)
+        attempt = await granted(generations, generation.id)
+        await generations.cancel_generation(generation.id, owner=OWNER)
+        assert not await succeed(generations, attempt)
+        assert (await read(generations, generation.id)).state == State.CANCELLED
+
+    async def test_a_failure_finishes_it(self, generations: Generations) -> None:
+        generation = await create(generations)
+        attempt = await granted(generations, generation.id)
+        change = await generations.fail(attempt, failure=FAILURE, policy=AT_ONCE)
+        assert change is not None
+        assert change.state == State.FAILED
+        assert (await read(generations, generation.id)).failure == FAILURE
+
+    async def test_a_failure_worth_a_retry_is_retried_up_to_the_limit(self, generations: Generations) -> None:
+        generation = await create(generations)
+        states = []
+        for _ in range(1 + AT_ONCE.max_lost_attempts):
+            attempt = await granted(generations, generation.id)
+            change = await generations.fail(attempt, failure={**FAILURE, "retryable": True}, policy=AT_ONCE)
+            assert change is not None
+            states.append(change.state)
+        assert states == [State.QUEUED, State.QUEUED, State.QUEUED, State.FAILED]
+        assert (await read(generations, generation.id)).failure == {**FAILURE, "retryable": True}
+
+    async def test_a_failure_of_an_attempt_that_is_not_current_is_ignored(
+        self, generations: Generations, database: Database
+    ) -> None:
+        generation = await create(generations)
+        old = await granted(generations, generation.id, lease=NO_LEASE)
+        await lose(generations, database)
+        assert await generations.fail(old, failure=FAILURE, policy=AT_ONCE) is None
+        await granted(generations, generation.id)
+        assert await generations.fail(old, failure=FAILURE, policy=AT_ONCE) is None
+        assert (await read(generations, generation.id)).state == State.RUNNING
+
+    async def test_cancel_and_finish_at_once_leave_one_final_state(self, generations: Generations) -> None:
+        for _ in range(20):
+            generation = await create(generations)
+            attempt = await granted(generations, generation.id)
+            won, cancelled = await asyncio.gather(
+                succeed(generations, attempt), generations.cancel_generation(generation.id, owner=OWNER)
+            )
+            assert won != (cancelled is not None)
+
+    async def test_cancelling_again_changes_nothing(self, generations: Generations, database: Database) -> None:
+        generation = await create(generations)
+        await granted(generations, generation.id)
+        assert await generations.cancel_generation(generation.id, owner=OWNER) is not None
+        assert await generations.cancel_generation(generation.id, owner=OWNER) is None
+        assert await outcomes(database, generation.id) == ["STOPPED"]
+
+
+class TestDispatch:
+    @staticmethod
+    async def report(models: Models, worker_id: str, *, slots: int, model: str = "tiny") -> None:
+        await models.report(worker_id=worker_id, slots=slots, free_slots=0, models=[(model, {"name": model})])
+
+    async def test_nothing_goes_out_without_a_live_worker(self, generations: Generations, models: Models) -> None:
+        await create(generations)
+        assert await generations.mark_dispatched(liveness=LEASE) == []
+        await self.report(models, "w1", slots=1)
+        assert await generations.mark_dispatched(liveness=timedelta(0)) == []
+        assert len(await generations.mark_dispatched(liveness=LEASE)) == 1
+
+    async def test_twice_the_slots_go_out_by_priority_and_age(self, generations: Generations, models: Models) -> None:
+        await self.report(models, "w1", slots=1)
+        await self.report(models, "w2", slots=1)
+        waiting = [await create(generations, priority=priority) for priority in (0, 0, 5, 0, 1)]
+        marked = {change.generation_id for change in await generations.mark_dispatched(liveness=LEASE)}
+        assert marked == {waiting[index].id for index in (2, 4, 0, 1)}
+        assert await generations.mark_dispatched(liveness=LEASE) == []
+        await claim(generations, waiting[2].id)
+        (change,) = await generations.mark_dispatched(liveness=LEASE)
+        assert change.generation_id == waiting[3].id
+
+    async def test_one_model_never_blocks_another(self, generations: Generations, models: Models) -> None:
+        await self.report(models, "w1", slots=1, model="busy")
+        for _ in range(5):
+            await create(generations, model="busy")
+        await generations.mark_dispatched(liveness=LEASE)
+        await self.report(models, "w2", slots=1)
+        generation = await create(generations)
+        assert [change.generation_id for change in await generations.mark_dispatched(liveness=LEASE)] == [generation.id]
+
+    async def test_two_dispatchers_never_take_the_same(self, generations: Generations, models: Models) -> None:
+        await self.report(models, "w1", slots=50)
+        for _ in range(20):
+            await create(generations)
+        both = await asyncio.gather(*(generations.mark_dispatched(liveness=LEASE) for _ in range(2)))
+        ids = [change.generation_id for marked in both for change in marked]
+        assert len(ids) == len(set(ids)) == 20
+
+    async def test_lost_hints_are_unmarked_unless_marked_anew(self, generations: Generations, models: Models) -> None:
+        await self.report(models, "w1", slots=5)
+        generation = await create(generations)
+        before = await generations.get_time()
+        await generations.mark_dispatched(liveness=LEASE)
+        assert list(await generations.get_dispatched("tiny", older_than=timedelta(0))) == [generation.id]
+        assert await generations.get_dispatched("tiny", older_than=LEASE) == {}
+        assert await generations.unmark_dispatched([generation.id], marked_before=before) == 0
+        assert await generations.unmark_dispatched([generation.id]) == 1
+        assert len(await generations.mark_dispatched(liveness=LEASE)) == 1
+
+    async def test_places_in_the_queue(self, generations: Generations) -> None:
+        first, second, urgent = [await create(generations, priority=priority) for priority in (0, 0, 1)]
+        assert [await generations.get_queue_position(one) for one in (urgent, first, second)] == [0, 1, 2]
+
+
+class TestProgress:
+    async def test_a_later_report_replaces_an_earlier_one_and_never_the_reverse(self, generations: Generations) -> None:
+        attempt = await granted(generations, (await create(generations)).id)
+        for sequence, step in ((2, 2), (1, 1)):
+            await generations.save_progress([(attempt, sequence, {"step": step})])
+        assert (await read(generations, attempt.generation_id)).progress == {"step": 2}
+
+    async def test_progress_of_an_attempt_that_ended_is_dropped(self, generations: Generations) -> None:
+        attempt = await granted(generations, (await create(generations)).id)
+        await generations.release([attempt])
+        await generations.save_progress([(attempt, 1, {"step": 1})])
+        assert (await read(generations, attempt.generation_id)).progress is None
+
+
+class TestModels:
+    async def test_models_stay_known_when_their_workers_go(self, models: Models) -> None:
+        for worker in ("w1", "w2"):
+            await models.report(worker_id=worker, slots=1, free_slots=1, models=[("tiny", {"name": "tiny"})])
+        (known,) = await models.list_models(liveness=LEASE)
+        assert (known.name, known.model, known.live_workers) == ("tiny", {"name": "tiny"}, 2)
+        await models.forget_worker("w1")
+        await models.forget_silent_workers(timedelta(0))
+        (known,) = await models.list_models(liveness=LEASE)
+        assert known.live_workers == 0
