@@ -281,7 +281,7 @@ class TestLease:
 
     async def test_losses_while_alone_end_in_a_dead_letter(self, generations: Generations, database: Database) -> None:
         generation = await create(generations)
-        states = []
+        states: list[State] = []
         # The first loss is not counted: it may have been a batch-mate's fault.
         for _ in range(1 + AT_ONCE.max_lost_attempts):
             await granted(generations, generation.id, lease=NO_LEASE)
