@@ -36,7 +36,7 @@ class Bus:
         self._client = Client()
         self._connect_callbacks: list[Callable[[], None]] = []
         self._subscriptions: list[Subscription] = []
-        self._closing = False
+        self._closing = self._told = False
         self._connected_since: float | None = None
         self.jetstream: JetStreamContext = self._client.jetstream(timeout=REQUEST_TIMEOUT_SECONDS)
 
@@ -142,6 +142,8 @@ class Bus:
         """Close at once; nothing is buffered that could be lost."""
         self._closing = True
         self._connect_callbacks.clear()
+        if self._connected_since is None and not self._client.is_reconnecting:
+            return  # it never connected
         try:
             await self._client.close()
         except nats.errors.Error as error:
@@ -159,7 +161,11 @@ class Bus:
             logger.warning("lost the connection to NATS", action="bus_disconnected")
 
     async def _on_error(self, error: Exception) -> None:
-        logger.debug("NATS: {}", _describe(error), action="bus_error")
+        # While there is no connection it comes with every try: the first one says it all.
+        waits_first_time = self._connected_since is None and not self._told
+        self._told = self._connected_since is None
+        level = "WARNING" if waits_first_time else "DEBUG"
+        logger.log(level, "NATS: {}", _describe(error), action="bus_error")
 
 
 def _describe(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from loguru import logger
 
 from easel import objects
-from easel.bus import Bus
+from easel.bus import Bus, BusUnavailable
 from gateway.accept import Acceptance, Backlog
 from gateway.announcements import Announcements
 from gateway.api.generation_service import GenerationService
@@ -153,6 +153,9 @@ class Gateway:
         await self._worker_requests.listen()
         await self._hub.listen()
         await self._progress.listen()
+        # First the streams, so that nothing else looks for them in vain; if it fails, its loop tries again.
+        with contextlib.suppress(BusUnavailable, DatabaseUnavailable):
+            await self._ensure_topology()
         async with asyncio.TaskGroup() as tasks:
             for loop in self._loops:
                 tasks.create_task(loop.run())
@@ -160,17 +163,17 @@ class Gateway:
     async def _wait_for_schema(self) -> None:
         """Wait until somebody has migrated the database, as a deployment's job may do beside us."""
         url = self._settings.database_url.get_secret_value()
-        told = False
+        told = ""
         while True:
+            lack = "its schema is not there yet: `python -m gateway migrate` makes it"
             try:
-                current = await asyncio.to_thread(schema.is_current, url)
-            except DatabaseUnavailable:
-                current = False
-            if current:
-                return
-            if not told:
-                logger.warning("waiting for the database and its schema: `python -m gateway migrate`", action="wait")
-                told = True
+                if await asyncio.to_thread(schema.is_current, url):
+                    return
+            except DatabaseUnavailable as error:
+                lack = str(error.__cause__).splitlines()[0]
+            if lack != told:
+                logger.warning("waiting for the database: {}", lack, action="wait")
+                told = lack
             await asyncio.sleep(SCHEMA_POLL_SECONDS)
 
     async def _ensure_topology(self) -> None:

@@ -1,0 +1,118 @@
+"""The gateway as a process: how it starts, waits, refuses to start, and stops."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, STDOUT, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import grpc
+import psycopg
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from easel.embedded import Servers
+
+PATIENCE_SECONDS = 20.0
+
+
+@pytest.fixture
+def environment(servers: Servers, record_url: str) -> dict[str, str]:
+    own = {"EASEL_DATABASE_URL": record_url, "EASEL_LISTEN": "127.0.0.1:0"}
+    return {**os.environ, **servers.environment(user="gateway"), **own}
+
+
+@asynccontextmanager
+async def gateway(environment: Mapping[str, str], *arguments: str) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, env=environment, stdout=PIPE, stderr=STDOUT
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def line_with(process: Process, text: str) -> str:
+    assert process.stdout is not None
+    while line := (await process.stdout.readline()).decode():
+        if text in line:
+            return line
+    raise AssertionError(f"ended without saying {text!r}")
+
+
+async def output_of(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
+    async with gateway(environment, *arguments) as process:
+        output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+async def health_at(port: str) -> int:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        check = stub.Check  # type: ignore[attr-defined]  # missing in its stubs
+        answer = await check(health_pb2.HealthCheckRequest())
+    return int(answer.status)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_serves_and_stops_on_a_signal(environment: dict[str, str], number: signal.Signals) -> None:
+    async with gateway(environment) as process:
+        await line_with(process, "listening on port")
+        process.send_signal(number)
+        assert await process.wait() == 0
+
+
+async def test_waits_for_the_schema_and_is_not_healthy_before(servers: Servers, environment: dict[str, str]) -> None:
+    with psycopg.connect(servers.postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE unmigrated")
+    environment["EASEL_DATABASE_URL"] = f"{servers.postgres.url.rpartition('/')[0]}/unmigrated"
+    async with gateway(environment) as process:
+        port = (await line_with(process, "listening on port")).split(" port ")[1].split()[0]
+        assert "gateway migrate" in await line_with(process, "waiting for the database")
+        assert await health_at(port) == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert await output_of(environment, "migrate")
+        while await health_at(port) != health_pb2.HealthCheckResponse.SERVING:
+            await asyncio.sleep(0.05)
+
+
+async def test_starts_before_nats_and_says_what_it_waits_for(environment: dict[str, str]) -> None:
+    environment["EASEL_NATS_URL"] = "nats://127.0.0.1:1"
+    async with gateway(environment) as process:
+        await line_with(process, "listening on port")
+        assert "WARNING" in await line_with(process, "refused")
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def test_wrong_settings_are_all_named_with_one_line_each(environment: dict[str, str]) -> None:
+    environment |= {"EASEL_DATABASE_URL": "mysql://x", "EASEL_LEASE_SECONDS": "-1"}
+    status, output = await output_of(environment)
+    assert status == 2
+    assert [line.split(":")[0] for line in output.splitlines()] == ["EASEL_DATABASE_URL", "EASEL_LEASE_SECONDS"]
+
+
+async def test_a_port_that_is_taken_is_one_line(servers: Servers, environment: dict[str, str]) -> None:
+    environment["EASEL_LISTEN"] = f"127.0.0.1:{servers.postgres.port}"
+    status, output = await output_of(environment)
+    assert status == 1
+    assert f"cannot listen on 127.0.0.1:{servers.postgres.port}" in output
+    assert "Traceback" not in output
+
+
+async def test_migrating_without_a_database_is_one_line(environment: dict[str, str]) -> None:
+    environment["EASEL_DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
+    status, output = await output_of(environment, "migrate")
+    assert status == 1
+    assert "out of reach" in output
+    assert "Traceback" not in output
+
+
+async def test_unknown_arguments_are_refused(environment: dict[str, str]) -> None:
+    assert await output_of(environment, "fly") == (2, "usage: python -m gateway [migrate]\n")
