@@ -1,1 +1,69 @@
-# `make help` lists what there is.
+# `make` or `make help` lists what there is.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+#: Which Python makes the environment, and which build of torch goes into it (with any options of pip).
+export PYTHON ?= python3
+export TORCH ?= torch==2.13.0
+
+# What a person types is taken as it is: make would expand its dollars, and run what stands in $(shell ...).
+override PROMPT := $(value PROMPT)
+override OUT := $(value OUT)
+export PROMPT OUT
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: help
+help: ## List what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-9s %s\n' "$$name" "$$text"; done
+
+.PHONY: demo
+demo: install ## Draw PROMPT="a sunset over a beach" with a stack of its own; OUT=castle.png says where to
+	@$(BIN)/easel demo $${OUT:+--out "$$OUT"} -- "$${PROMPT:-a sunset over a beach}"
+
+.PHONY: up
+up: install ## Run the whole service here until Ctrl-C; ARGS="--workers 2" for more
+	@$(BIN)/easel up $(ARGS)
+
+.PHONY: test
+test: install ## Run the tests against real servers; ARGS="-k name" for some
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: install ## Lint, types, architecture, protos
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	scripts/check-protos
+
+.PHONY: format
+format: install ## Put the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: proto
+proto: install ## Generate easel/v1 and easel/worker/v1 from protos/
+	scripts/generate
+
+.PHONY: install
+install: $(INSTALLED) ## Make .venv, which all of this shares; TORCH="torch==2.13.0 OPTIONS" picks a build
+
+$(INSTALLED): requirements/lock.txt pyproject.toml scripts/install
+	@scripts/install
+	@touch $@
+
+.PHONY: lock
+lock: ## Choose versions anew, within what pyproject.toml allows; needs uv
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--extra dev --override requirements/overrides.in --no-emit-package torch \
+		--custom-compile-command "make lock" --output-file requirements/lock.txt pyproject.toml requirements/torch.in
+
+.PHONY: clean
+clean: ## Remove what was built and cached, but neither .venv nor data
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -22,16 +22,21 @@ _context: ContextVar[dict[str, object] | None] = ContextVar("log_context", defau
 def configure(
     *, service: str, level: str = "INFO", log_format: LogFormat = "human", sink: TextIO | None = None
 ) -> None:
-    """Send every log line of this process, loguru's and standard logging's, to one sink, standard error by default."""
+    """Send every log line of this process, loguru's and standard logging's, to one sink, standard error by default.
+
+    Tracebacks come without the values of variables, among which prompts and secrets would be.
+    """
     target = sink or sys.stderr
     logger.remove()
     logger.configure(extra={"service": service}, patcher=_add_context)
     if log_format == "json":
-        logger.add(lambda line: _write_json(target, line), level=level, format="{message}")
+        logger.add(
+            lambda line: _write_json(target, line), level=level, format="{message}", backtrace=False, diagnose=False
+        )
     else:
         logger.add(target, level=level, format=_human_format, backtrace=False, diagnose=False)
     logging.basicConfig(handlers=[_Intercept()], level=0, force=True)
-    for noisy in ("asyncio", "urllib3", "grpc", "httpx", "httpcore", "filelock", "PIL", "huggingface_hub", "alembic"):
+    for noisy in ("asyncio", "urllib3", "grpc", "httpx2", "httpcore2", "filelock", "PIL", "huggingface_hub", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
@@ -81,8 +86,9 @@ class _Intercept(logging.Handler):
             level: str | int = logger.level(record.levelname).name
         except ValueError:
             level = record.levelno
-        frame, depth = logging.currentframe(), 2
-        while frame.f_back and frame.f_code.co_filename == logging.__file__:
+        # Up through the frames of standard logging to the one that called it.
+        frame, depth = sys._getframe(), 0  # noqa: SLF001  # as standard logging itself finds its caller
+        while frame.f_back and (depth == 0 or frame.f_code.co_filename == logging.__file__):
             frame = frame.f_back
             depth += 1
         logger.opt(depth=depth, exception=record.exc_info).log(level, "{}", record.getMessage())

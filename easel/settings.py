@@ -1,12 +1,18 @@
 """Settings that both services share, read once from the environment and `.env`, and frozen."""
 
 import sys
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from easel.logs import LogFormat
+
+#: loguru's own levels, in either case.
+LogLevel = Annotated[
+    Literal["TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL"],
+    BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
+]
 
 
 class Settings(BaseSettings):
@@ -21,7 +27,7 @@ class Settings(BaseSettings):
     s3_bucket: str = Field("easel", description="The bucket of the pictures.")
     s3_access_key: str = Field("", description="The S3 access key.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="The S3 secret key.")
-    log_level: str = Field("INFO", description="The least level that is logged.")
+    log_level: LogLevel = Field("INFO", description="The least level that is logged.")
     log_format: LogFormat = Field("human", description="`human` for people, `json` for collectors.")
 
     @classmethod

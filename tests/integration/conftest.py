@@ -23,7 +23,7 @@ def _named(url: str, name: str) -> str:
 def template_url(servers: Servers) -> str:
     """A migrated database, made once, to be cloned and never connected to."""
     with psycopg.connect(servers.postgres.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {TEMPLATE}")  # type: ignore[call-overload]
+        connection.execute(f"CREATE DATABASE {TEMPLATE}")
     url = _named(servers.postgres.url, TEMPLATE)
     schema.migrate(url)
     return url
@@ -34,7 +34,7 @@ def record_url(servers: Servers, template_url: str) -> str:
     """A fresh record."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(servers.postgres.url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")  # type: ignore[call-overload]
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
     return _named(servers.postgres.url, name)
 
 

@@ -1,0 +1,62 @@
+"""`easel demo`: a stack of its own, one picture, and everything stopped again."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from easel import logs
+from easel.cli import generate, startup
+from easel.cli.exits import INTERRUPTED, NO_PICTURE
+from easel.cli.run import describe
+from easel.cli.terminal import ACCENT, MUTED, precise
+from easel.client import EaselError, GenerationSpec
+from easel.embedded import Stack, StackFailed
+
+#: As the shell counts the end by a signal.
+TERMINATED = 143
+
+
+def demo(spec: GenerationSpec, *, out: Path | None, folder: Path) -> None:
+    """Run the command.
+
+    Raises:
+        typer.Exit: it failed or was interrupted.
+    """
+    logs.configure(service="easel", level="WARNING")
+    stack = Stack(folder)
+    try:
+        asyncio.run(_demo(stack, spec, out))
+    except StackFailed as error:
+        _fail(str(error))
+    except EaselError as error:
+        _fail(f"{describe(error, target=stack.target)}. The logs are in {stack.logs}")
+    except OSError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(TERMINATED) from None
+
+
+async def _demo(stack: Stack, spec: GenerationSpec, out: Path | None) -> None:
+    console = Console(highlight=False)
+    with startup.cancelled_by_signals():
+        try:
+            took_seconds = await startup.start(stack, console=console)
+            console.print(
+                f"[green]✔[/] PostgreSQL, NATS, S3, a gateway and a worker run [{MUTED}]({precise(took_seconds)})[/]"
+            )
+            console.print(
+                f"  [{MUTED}]gateway[/] [{ACCENT}]{stack.target}[/]  [{MUTED}]logs {stack.logs}[/]\n", soft_wrap=True
+            )
+            await stack.while_all_run(generate.draw(target=stack.target, spec=spec, out=out, console=console))
+        finally:
+            await startup.stop(stack, console=console)
+
+
+def _fail(message: str) -> None:
+    print("easel:", message, file=sys.stderr)
+    raise typer.Exit(NO_PICTURE)

@@ -1,0 +1,74 @@
+"""`easel models`: what can be asked for."""
+
+import json
+
+from google.protobuf.json_format import MessageToDict
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from easel.cli.run import run
+from easel.cli.terminal import ACCENT, MUTED
+from easel.client import Client
+from easel.v1.model_pb2 import DoubleRange, IntRange, Model
+
+
+def models(*, target: str, as_json: bool) -> None:
+    """Run the command.
+
+    Raises:
+        typer.Exit: it failed, and one line was printed that says how.
+    """
+    known = run(_list(target), target=target)
+    if as_json:
+        listed = [MessageToDict(model, preserving_proto_field_name=True) for model in known]
+        print(json.dumps({"models": listed}))
+    elif known:
+        Console(highlight=False).print(table(known))
+    else:
+        Console(highlight=False).print("No model is known yet: a model becomes known when its first worker starts.")
+
+
+def table(known: list[Model]) -> Table:
+    """Lay out models with their defaults and, dimmed, their ranges."""
+    result = Table(box=SIMPLE_HEAD, header_style=MUTED, pad_edge=False)
+    for name in ("model", "size", "steps", "guidance", "schedulers", "workers"):
+        result.add_column(name, justify="right" if name == "workers" else "left", overflow="fold")
+    for model in known:
+        defaults = model.defaults
+        result.add_row(
+            Text.assemble(
+                (model.name, f"bold {ACCENT}"), ("\n" + model.description if model.description else "", MUTED)
+            ),
+            _with_range(f"{defaults.width}x{defaults.height}", _size(model)),
+            _with_range(str(defaults.steps), _whole(model.steps)),
+            _with_range(f"{defaults.guidance_scale:g}", _real(model.guidance_scale)),
+            _with_range(defaults.scheduler, ", ".join(name for name in model.schedulers if name != defaults.scheduler)),
+            Text(str(model.live_workers), style="green" if model.live_workers else "red"),
+        )
+    return result
+
+
+async def _list(target: str) -> list[Model]:
+    async with Client(target) as client:
+        return await client.list_models()
+
+
+def _with_range(default: str, allowed: str) -> Text:
+    return Text.assemble(default, ("\n" + allowed, MUTED))
+
+
+def _size(model: Model) -> str:
+    if model.width == model.height:
+        return _whole(model.width)
+    return f"{_whole(model.width)} x {_whole(model.height)}"
+
+
+def _whole(allowed: IntRange) -> str:
+    steps = f" by {allowed.multiple_of}" if allowed.multiple_of > 1 else ""
+    return f"{allowed.min}-{allowed.max}{steps}"
+
+
+def _real(allowed: DoubleRange) -> str:
+    return f"{allowed.min:g}-{allowed.max:g}"

@@ -1,0 +1,66 @@
+"""Running a command that talks to the service, and ending it in good order whatever happens."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import typer
+
+from easel.cli.exits import BAD_REQUEST, NO_PICTURE, UNAVAILABLE, complain
+from easel.client import (
+    Conflict,
+    DeadlineExceeded,
+    Denied,
+    EaselError,
+    Exhausted,
+    FailedPrecondition,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
+
+Result = TypeVar("Result")
+
+#: Any error that is not listed ends in NO_PICTURE.
+STATUSES: dict[type[EaselError], int] = {
+    InvalidRequest: BAD_REQUEST,
+    NotFound: BAD_REQUEST,
+    Conflict: BAD_REQUEST,
+    FailedPrecondition: BAD_REQUEST,
+    Denied: BAD_REQUEST,
+    Unsupported: BAD_REQUEST,
+    Exhausted: UNAVAILABLE,
+    Unavailable: UNAVAILABLE,
+    DeadlineExceeded: UNAVAILABLE,
+}
+
+
+def run(command: Coroutine[Any, Any, Result], *, target: str) -> Result:
+    """Run a command to its end.
+
+    Raises:
+        typer.Exit: it failed, and one line was printed that says how.
+        KeyboardInterrupt: the user ended it.
+    """
+    try:
+        return asyncio.run(command)
+    except EaselError as error:
+        complain(describe(error, target=target))
+        raise typer.Exit(STATUSES.get(type(error), NO_PICTURE)) from error
+    except OSError as error:
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        raise typer.Exit(NO_PICTURE) from error
+
+
+def describe(error: EaselError, *, target: str) -> str:
+    """Say in one line what went wrong, and what to do about it."""
+    if isinstance(error, Unavailable) and not error.reason:
+        cause = str(error).rsplit(": ", 1)[-1]
+        return f"no service answers at {target} ({cause}): start one with `easel up`, or name another with --target"
+    if isinstance(error, InvalidRequest) and error.violations:
+        # On the command line there is no spec, only its options.
+        return "; ".join(str(violation).removeprefix("spec.") for violation in error.violations)
+    if isinstance(error, Exhausted | Unavailable) and error.retry_after_seconds is not None:
+        return f"{error} (try again in {error.retry_after_seconds:g} s)"
+    return str(error)

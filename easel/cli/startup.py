@@ -1,0 +1,84 @@
+"""What people see while a stack starts: a line for each process, with a mark once it is ready."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from easel.cli.terminal import ACCENT, MUTED, precise
+from easel.embedded import Process, Stack
+from easel.embedded.process import READY
+
+
+async def start(stack: Stack, *, console: Console) -> float:
+    """Start a stack, show how it goes, and return how many seconds it took.
+
+    Raises:
+        StackFailed: what failed, and which log to read.
+    """
+    began = time.monotonic()
+    if console.is_terminal:
+        board = Board(stack)
+        with Live(get_renderable=board.render, console=console, refresh_per_second=10, transient=True):
+            await stack.start()
+    else:
+        console.print(f"starting in {stack.servers.folder.path}", soft_wrap=True, markup=False)
+        await stack.start()
+    return time.monotonic() - began
+
+
+async def stop(stack: Stack, *, console: Console) -> None:
+    """Stop a stack, with a word about it where somebody watches."""
+    with console.status("stopping", spinner_style=ACCENT):
+        await stack.stop()
+
+
+class Board:
+    """The processes of a stack that starts, as a table that changes."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._began = time.monotonic()
+        self._ready_seconds: dict[str, float] = {}
+        self._spinner = Spinner("dots", style=ACCENT)
+
+    def render(self) -> RenderableType:
+        """Draw the table as things stand."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(width=1)
+        table.add_column(min_width=10)
+        table.add_column(style=MUTED)
+        table.add_column(style=MUTED, justify="right")
+        for process in reversed(self._stack.processes):
+            table.add_row(*self._row(process))
+        return Group(Text("Starting Easel's parts", style="bold"), table)
+
+    def _row(self, process: Process) -> tuple[RenderableType, ...]:
+        seconds = time.monotonic() - self._began
+        if process.activity != READY:
+            return self._spinner, process.name, process.activity, precise(seconds)
+        seconds = self._ready_seconds.setdefault(process.name, seconds)
+        return Text("✔", style="green"), process.name, process.activity, precise(seconds)
+
+
+@contextmanager
+def cancelled_by_signals() -> Iterator[None]:
+    """Cancel the current task on SIGTERM and SIGHUP, as asyncio does on Ctrl-C."""
+    task = asyncio.current_task()
+    assert task is not None, "there is a task wherever there is a coroutine"  # noqa: S101
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,61 @@
+"""`easel up`: the whole service on this machine until Ctrl-C."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from easel import logs
+from easel.cli import startup
+from easel.cli.exits import NO_PICTURE
+from easel.cli.terminal import ACCENT, MUTED, precise
+from easel.embedded import Stack, StackFailed
+from easel.embedded.supervisor import supervise
+
+DEFAULT_PORT = 50051
+
+
+def up(*, folder: Path, workers: int, port: int, model: str | None) -> None:
+    """Run the command; it returns after Ctrl-C or SIGTERM, when everything has stopped.
+
+    Raises:
+        typer.Exit: it failed.
+    """
+    logs.configure(service="easel", level="WARNING")
+    stack = Stack(folder, workers=workers, gateway_port=port, model=model)
+    try:
+        asyncio.run(_up(stack))
+    except StackFailed as error:
+        print("easel:", error, file=sys.stderr)
+        raise typer.Exit(NO_PICTURE) from error
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return
+
+
+async def _up(stack: Stack) -> None:
+    console = Console(highlight=False)
+    with startup.cancelled_by_signals():
+        try:
+            took_seconds = await startup.start(stack, console=console)
+            _show(stack, console=console, took_seconds=took_seconds)
+            await supervise(stack, report=lambda line: console.print(line, soft_wrap=True, markup=False))
+        finally:
+            await startup.stop(stack, console=console)
+
+
+def _show(stack: Stack, *, console: Console, took_seconds: float) -> None:
+    """Show what runs where, and what to do with it."""
+    console.print(f"[green]✔[/] Easel is up [{MUTED}]({precise(took_seconds)})[/]\n")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(style=ACCENT, overflow="fold")
+    for process in (*stack.gateways, *stack.workers, *stack.servers.processes):
+        table.add_row(process.name, process.place)
+    table.add_row("data", str(stack.servers.folder.path))
+    table.add_row("logs", str(stack.logs))
+    console.print(table)
+    target = "" if stack.target.endswith(f":{DEFAULT_PORT}") else f" --target {stack.target}"
+    console.print(f'\n  Draw a picture: [bold]easel generate "a castle"{target}[/]\n  Ctrl-C stops everything.\n')

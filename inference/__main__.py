@@ -1,0 +1,43 @@
+"""`python -m inference`: a worker."""
+
+import asyncio
+import os
+import sys
+
+import uvloop
+from loguru import logger
+
+from easel import logs
+from inference import bootstrap
+from inference.models import ModelUnavailable
+from inference.settings import WorkerSettings
+
+
+def main() -> int:
+    """Run a worker; return 0 after a stop that was asked for, 1 when the device died, 2 when a setting is wrong."""
+    settings = WorkerSettings.read()
+    logs.configure(service="worker", level=settings.log_level, log_format=settings.log_format)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(bootstrap.run(settings))
+    except bootstrap.Misconfigured as error:
+        print(error, file=sys.stderr)
+        return 2
+    except ModelUnavailable as error:
+        print(f"EASEL_MODEL: {error}", file=sys.stderr)
+        return 2
+    except bootstrap.EngineDied:
+        return 1
+    return 0
+
+
+def _end(status: int) -> None:
+    """End without waiting for threads: one may sit in a model that still loads, or in a wedged device."""
+    logger.complete()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    _end(main())

@@ -1,0 +1,227 @@
+"""The life of one claimed attempt: draw, encode, store, deliver."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from google.protobuf.duration_pb2 import Duration
+from loguru import logger
+
+from easel import logs
+from easel.bus import Bus
+from easel.v1.generation_pb2 import Failure, FailureReason, GenerationSpec, Image, PhaseTimes
+from easel.v1.generation_pb2 import Phase as PublicPhase
+from easel.worker.v1.result_pb2 import Result, StoredImage, Success
+from easel.worker.v1.task_pb2 import AttemptRef, Task
+from inference.engine.engine import (
+    DrawRequest,
+    Engine,
+    Failed,
+    FailureKind,
+    Finished,
+    Phase,
+    PhaseStarted,
+    Pixels,
+    Stepped,
+)
+from inference.pictures import Encoder, PictureFile
+from inference.progress import ProgressReporter
+from inference.results import Results
+from inference.store import ObjectStore, StorageUnavailable
+
+PUBLIC_PHASES: "Mapping[Phase, PublicPhase.ValueType]" = MappingProxyType(
+    {
+        Phase.WAITING: PublicPhase.PHASE_WAITING,
+        Phase.ENCODING: PublicPhase.PHASE_ENCODING,
+        Phase.DENOISING: PublicPhase.PHASE_DENOISING,
+        Phase.DECODING: PublicPhase.PHASE_DECODING,
+    }
+)
+
+#: Each kind of failure in the public words. Drawing the same spec again would fail in the same way.
+PUBLIC_REASONS: "Mapping[FailureKind, FailureReason.ValueType]" = MappingProxyType(
+    {
+        FailureKind.MODEL_ERROR: FailureReason.FAILURE_REASON_MODEL_ERROR,
+        FailureKind.OUT_OF_MEMORY: FailureReason.FAILURE_REASON_OUT_OF_MEMORY,
+        FailureKind.INVALID_OUTPUT: FailureReason.FAILURE_REASON_INVALID_OUTPUT,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workshop:
+    """What every attempt of a worker works with."""
+
+    worker_id: str
+    bus: Bus
+    engine: Engine
+    encoder: Encoder
+    store: ObjectStore
+    results: Results
+
+
+class Attempt:
+    """One attempt at one generation.
+
+    It ends with a delivered result, whatever goes wrong. Only when its task is cancelled, because it was dropped or is
+    to be handed back, nothing is delivered.
+    """
+
+    def __init__(self, task: Task, workshop: Workshop) -> None:
+        self._task = task
+        self._workshop = workshop
+        self._progress = ProgressReporter(
+            workshop.bus,
+            generation_id=task.generation_id,
+            attempt=task.attempt,
+            steps=task.spec.steps * task.spec.image_count,
+        )
+        #: Whether it takes up a slot: until its last step is done.
+        self.needs_slot = True
+        #: Where the engine has it; None before and after.
+        self.engine_phase: Phase | None = Phase.WAITING
+        #: Called when it needs no slot any more.
+        self.on_slot_freed: Callable[[], None] = lambda: None
+
+    @property
+    def generation_id(self) -> str:
+        """The generation."""
+        return self._task.generation_id
+
+    @property
+    def number(self) -> int:
+        """The number of the attempt."""
+        return self._task.attempt
+
+    @property
+    def ref(self) -> AttemptRef:
+        """The name of the attempt."""
+        return AttemptRef(generation_id=self.generation_id, attempt=self.number)
+
+    async def run(self) -> None:
+        """Live through the attempt to its end."""
+        logs.annotate(generation_id=self.generation_id, attempt=self.number)
+        logger.info("started", action="attempt_start")
+        result = Result(generation_id=self.generation_id, attempt=self.number, worker_id=self._workshop.worker_id)
+        outcome = await self._outcome()
+        if isinstance(outcome, Failure):
+            result.failure.CopyFrom(outcome)
+        else:
+            result.success.CopyFrom(outcome)
+        await self._workshop.results.deliver(result)
+        logger.info("delivered a {}", result.WhichOneof("outcome"), action="attempt_end")
+
+    async def _outcome(self) -> Success | Failure:
+        try:
+            drawn = await self._draw()
+            return drawn if isinstance(drawn, Failure) else await self._keep(drawn)
+        except StorageUnavailable as error:
+            logger.error("the pictures could not be stored: {}", error, action="attempt_failed")
+            return _failure(
+                FailureReason.FAILURE_REASON_STORAGE, f"could not store the pictures: {error}", retryable=True
+            )
+        except Exception as error:  # noqa: BLE001  # a defect of ours must not leave the attempt without an end
+            logger.exception("a defect ended the attempt", action="attempt_failed")
+            message = f"the worker failed: {type(error).__name__}"
+            return _failure(FailureReason.FAILURE_REASON_UNSPECIFIED, message, retryable=True)
+
+    async def _draw(self) -> Finished | Failure:
+        drawing = self._workshop.engine.draw(to_request(self._task))
+        try:
+            async for event in drawing:
+                match event:
+                    case PhaseStarted(phase=phase):
+                        await self._enter(phase)
+                    case Stepped():
+                        await self._progress.stepped(event)
+                    case Failed(kind=kind, message=message):
+                        logger.warning("the engine failed: {}", kind.value, action="attempt_failed")
+                        return _failure(PUBLIC_REASONS[kind], message, retryable=False)
+                    case Finished():
+                        return event
+            raise RuntimeError("the engine stopped what nobody had cancelled")
+        finally:
+            drawing.cancel()
+            self.engine_phase = None
+            self._free_slot()
+
+    async def _enter(self, phase: Phase) -> None:
+        self.engine_phase = phase
+        if phase is Phase.DECODING:
+            self._free_slot()
+        await self._progress.enter(PUBLIC_PHASES[phase])
+
+    def _free_slot(self) -> None:
+        self.needs_slot = False
+        self.on_slot_freed()
+
+    async def _keep(self, drawn: Finished) -> Success:
+        started = time.monotonic()
+        await self._progress.enter(PublicPhase.PHASE_UPLOADING)
+        images = [await self._keep_one(index, pixels) for index, pixels in enumerate(drawn.pictures)]
+        seconds = {phase.value: value for phase, value in drawn.phase_seconds.items()}
+        seconds["uploading"] = time.monotonic() - started
+        logger.info("stored {} pictures", len(images), action="stored", **{k: round(v, 3) for k, v in seconds.items()})
+        return Success(images=images, phase_times=_phase_times(seconds))
+
+    async def _keep_one(self, index: int, pixels: Pixels) -> StoredImage:
+        spec = self._task.spec
+        file = await self._workshop.encoder.encode(pixels, spec.output, parameters=_parameters(spec, index=index))
+        key = f"{self._task.object_prefix}{index}.{file.extension}"
+        await self._workshop.store.put(key, file)
+        return StoredImage(object_key=key, image=_image(file, index=index, seed=spec.seed + index))
+
+
+def to_request(task: Task) -> DrawRequest:
+    """Say what to draw in the engine's words."""
+    spec = task.spec
+    return DrawRequest(
+        prompt=spec.prompt,
+        negative_prompt=spec.negative_prompt,
+        width=spec.width,
+        height=spec.height,
+        steps=spec.steps,
+        guidance_scale=spec.guidance_scale,
+        seed=spec.seed,
+        image_count=spec.image_count,
+        scheduler=spec.scheduler,
+        alone=task.alone,
+    )
+
+
+def _parameters(spec: GenerationSpec, *, index: int) -> dict[str, object]:
+    return {
+        "model": spec.model,
+        "prompt": spec.prompt,
+        "negative_prompt": spec.negative_prompt,
+        "seed": spec.seed + index,
+        "steps": spec.steps,
+        "guidance_scale": spec.guidance_scale,
+        "scheduler": spec.scheduler,
+        "width": spec.width,
+        "height": spec.height,
+    }
+
+
+def _image(file: PictureFile, *, index: int, seed: int) -> Image:
+    return Image(
+        index=index,
+        seed=seed,
+        width=file.width,
+        height=file.height,
+        content_type=file.content_type,
+        size_bytes=len(file.data),
+        sha256=file.sha256,
+    )
+
+
+def _phase_times(seconds: Mapping[str, float]) -> PhaseTimes:
+    times = PhaseTimes()
+    for phase, value in seconds.items():
+        getattr(times, phase).CopyFrom(Duration(seconds=int(value), nanos=int(value % 1 * 1e9)))
+    return times
+
+
+def _failure(reason: "FailureReason.ValueType", message: str, *, retryable: bool) -> Failure:
+    return Failure(reason=reason, message=message, retryable=retryable)

@@ -1,0 +1,88 @@
+"""The attempts that a worker holds, and how many more it could."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+
+from loguru import logger
+
+from easel.worker.v1.task_pb2 import AttemptRef
+from inference.attempt import Attempt
+
+#: Attempts that are drawn but not delivered yet, beyond which no more are claimed: storage is slower than the device.
+MAX_DELIVERING = 4
+
+
+class Attempts:
+    """Runs attempts, each in a task of its own, and drops them on demand."""
+
+    def __init__(self, *, slots: int) -> None:
+        self.slots = slots
+        self._held: dict[Attempt, asyncio.Task[None]] = {}
+        self._changed = asyncio.Event()
+
+    def __iter__(self) -> Iterator[Attempt]:
+        """Go through the attempts held now."""
+        return iter(tuple(self._held))
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def free_slots(self) -> int:
+        """How many more could be drawn now. An attempt frees its slot when its last step is done."""
+        drawing = sum(attempt.needs_slot for attempt in self._held)
+        if len(self._held) - drawing >= MAX_DELIVERING:
+            return 0
+        return max(self.slots - drawing, 0)
+
+    def hold(self, attempt: Attempt) -> None:
+        """Start an attempt. An older one of the same generation is obsolete, since only a lost one is followed."""
+        self.drop(attempt.generation_id, reason="superseded")
+        attempt.on_slot_freed = self._changed.set
+        task = asyncio.create_task(attempt.run(), name=f"attempt {attempt.generation_id}")
+        self._held[attempt] = task
+        task.add_done_callback(lambda _task: self._forget(attempt))
+
+    def drop(self, generation_id: str, *, number: int | None = None, reason: str) -> None:
+        """Stop an attempt after the step in hand, or all of a generation; nothing more is said of them."""
+        for attempt, task in tuple(self._held.items()):
+            if attempt.generation_id == generation_id and number in (None, attempt.number):
+                logger.info("dropped: {}", reason, action="drop", generation_id=generation_id, attempt=attempt.number)
+                task.cancel()
+
+    async def wait_for_room(self, stop: asyncio.Event) -> int:
+        """Wait until there is a free slot, and return how many there are; 0 when told to stop."""
+        while not stop.is_set():
+            if free_slots := self.free_slots:
+                return free_slots
+            self._changed.clear()
+            await _first_of(self._changed.wait(), stop.wait())
+        return 0
+
+    async def drain(self, *, within_seconds: float) -> None:
+        """Wait for the attempts held now to end by themselves."""
+        if self._held and within_seconds > 0:
+            await asyncio.wait(self._held.values(), timeout=within_seconds)
+
+    async def give_up(self, *, keep_back: Callable[[Attempt], bool]) -> list[AttemptRef]:
+        """Stop all attempts, and name those to be handed back."""
+        held = dict(self._held)
+        returnable = [attempt.ref for attempt in held if not keep_back(attempt)]
+        for task in held.values():
+            task.cancel()
+        if held:
+            await asyncio.wait(held.values())
+        return returnable
+
+    def _forget(self, attempt: Attempt) -> None:
+        self._held.pop(attempt, None)
+        self._changed.set()
+
+
+async def _first_of(*waits: Coroutine[object, object, object]) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,242 @@
+"""The one place where a worker's parts are made, joined, started and stopped."""
+
+import asyncio
+import functools
+import signal
+import socket
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+import stamina.instrumentation
+from loguru import logger
+from minio import Minio
+
+from easel import objects
+from easel.bus import Bus, BusUnavailable
+from easel.v1.model_pb2 import Model
+from easel.worker.v1.task_pb2 import AttemptRef
+from inference import model_spec, models
+from inference.attempt import Attempt, Workshop
+from inference.attempts import Attempts
+from inference.cancellation import Cancellation
+from inference.claims import Claims
+from inference.engine.engine import Phase
+from inference.engine.serial_engine import SerialEngine
+from inference.gateways import Gateways
+from inference.hints import Hints
+from inference.pictures import Encoder
+from inference.renewals import Renewals
+from inference.results import Results
+from inference.settings import WorkerSettings
+from inference.store import MinioObjectStore
+
+RELEASE_TRIES = 3
+ENGINE_CHECK_SECONDS = 1.0
+
+
+class Misconfigured(Exception):
+    """A setting is wrong; the message names it."""
+
+
+class EngineDied(Exception):
+    """The device is wedged or lost: only a new process can draw again."""
+
+
+async def run(settings: WorkerSettings) -> None:
+    """Run a worker until it is told to stop; then stop it in order.
+
+    Raises:
+        Misconfigured: a setting is wrong.
+        ModelUnavailable: the model cannot be used.
+        EngineDied: what could be saved was saved, and the process should end now.
+    """
+    stamina.instrumentation.set_on_retry_hooks(())  # the store logs its retries itself
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    worker = Worker(settings)
+    try:
+        if await _unless_stopped(worker.start(), stop):
+            await worker.work(stop)
+    finally:
+        await worker.close()
+
+
+class Worker:
+    """The parts of a worker.
+
+    It starts from the outside in: what it needs (device, NATS, bucket), then the renewals that make it known, then the
+    claims that give it work. It stops in reverse:
+
+    1. Claims stop, so that nothing new comes in; what was pulled and not claimed goes back to the queue.
+    2. What is held is finished within the grace; renewals and cancel notices go on, since it is still ours.
+    3. What is left is stopped, then handed back: in this order, so that nothing is drawn that another worker may draw
+       already. Only after that the renewals end, or a lease might run out and cost an attempt.
+    4. The engine ends after the step in hand, and then the connection closes.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        location = models.locate(settings.model)
+        self._card = models.read_card(location)
+        self._name = _name_of(settings, self._card)
+        self._bus = Bus()
+        self._encoder = Encoder()
+        self._store = MinioObjectStore(
+            _connect_to_storage(settings),
+            bucket=settings.s3_bucket,
+            timeout_seconds=settings.upload_timeout_seconds,
+        )
+        self._engine = SerialEngine(
+            functools.partial(
+                models.load,
+                location,
+                device=settings.device,
+                dtype=settings.dtype,
+                threads=self._card.cap_threads(settings.threads),
+            )
+        )
+        self._gateways = Gateways(self._bus, worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
+        self._attempts = Attempts(slots=settings.slots)
+        self._model = Model()
+
+    async def start(self) -> None:
+        """Load the model, connect, and make sure of the bucket, all at the same time: each may take long."""
+        starting = [
+            asyncio.ensure_future(self._load()),
+            asyncio.ensure_future(self._bus.connect(self._settings.nats_url, name=f"easel-worker {self._name}")),
+            asyncio.ensure_future(self._store.ensure_bucket()),
+        ]
+        try:
+            await asyncio.gather(*starting)
+        finally:
+            for one in starting:
+                one.cancel()
+            await asyncio.wait(starting)
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Claim and draw until told to stop.
+
+        Raises:
+            EngineDied: the device answers no more.
+        """
+        renewals = Renewals(
+            self._gateways,
+            self._attempts,
+            self._engine,
+            model=self._model,
+            period_seconds=self._settings.renew_seconds,
+        )
+        self._bus.on_connect(renewals.hasten)
+        await Cancellation(self._bus, self._attempts).listen()
+        renewing = asyncio.create_task(renewals.run(), name="renewals")
+        watching = asyncio.create_task(self._watch_engine(stop), name="engine watch")
+        claims = Claims(
+            Hints(self._bus, model=self._name),
+            self._gateways,
+            self._attempts,
+            on_granted=self._on_granted(),
+        )
+        logger.info("serving {} as {}", self._name, self._gateways.worker_id, action="ready")
+        try:
+            await claims.run(stop)
+            await self._drain()
+        finally:
+            watching.cancel()
+            renewing.cancel()
+            await asyncio.wait([watching, renewing])
+        if not self._engine.alive:
+            raise EngineDied
+
+    async def close(self) -> None:
+        """Close what `start` opened, also when it did not get far."""
+        await self._engine.stop()
+        self._encoder.close()
+        await self._bus.close()
+
+    async def _load(self) -> None:
+        traits = await self._engine.start()
+        try:
+            self._model = model_spec.describe(traits, self._card, name=self._name)
+        except ValueError as error:
+            raise models.ModelUnavailable(f"{self._settings.model}: {error}") from error
+
+    def _on_granted(self) -> Any:
+        workshop = Workshop(
+            worker_id=self._gateways.worker_id,
+            bus=self._bus,
+            engine=self._engine,
+            encoder=self._encoder,
+            store=self._store,
+            results=Results(self._bus),
+        )
+        return lambda task: self._attempts.hold(Attempt(task, workshop))
+
+    async def _watch_engine(self, stop: asyncio.Event) -> None:
+        while self._engine.alive:  # noqa: ASYNC110  # it dies by a moment that passes, which nobody announces
+            await asyncio.sleep(ENGINE_CHECK_SECONDS)
+        logger.critical("the device answers no more; this process has to end", action="engine_died")
+        stop.set()
+
+    async def _drain(self) -> None:
+        if self._attempts and self._engine.alive:
+            logger.info("finishing what is held", action="drain", held=len(self._attempts))
+            await self._attempts.drain(within_seconds=self._settings.drain_grace_seconds)
+        await self._release(await self._attempts.give_up(keep_back=self._broke_the_device))
+
+    def _broke_the_device(self, attempt: Attempt) -> bool:
+        """Whether an attempt may be the cause of a dead engine: its lease shall run out, and the loss count."""
+        return not self._engine.alive and attempt.engine_phase not in (None, Phase.WAITING)
+
+    async def _release(self, attempts: list[AttemptRef]) -> None:
+        for _ in range(RELEASE_TRIES):
+            try:
+                await self._gateways.release(attempts, leaving=True)
+            except BusUnavailable as error:
+                logger.warning("could not say goodbye yet: {}", error, action="release")
+            else:
+                logger.info("handed back {} attempts", len(attempts), action="release")
+                return
+
+
+def _name_of(settings: WorkerSettings, card: models.Card) -> str:
+    try:
+        return model_spec.name_of(settings.model, card, override=settings.model_name)
+    except ValueError as error:
+        raise Misconfigured(f"EASEL_MODEL_NAME: {error}") from error
+
+
+def _connect_to_storage(settings: WorkerSettings) -> Minio:
+    try:
+        return objects.connect(settings, endpoint=settings.s3_endpoint)
+    except ValueError as error:
+        raise Misconfigured(f"EASEL_S3_ENDPOINT: {error}") from error
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        logger.info("stopping on {}", number.name, action="stop")
+        stop.set()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            # A second signal ends the process at once, as it would without a handler.
+            loop.remove_signal_handler(each)
+            signal.signal(each, signal.SIG_DFL)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, on_signal, each)
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Do something, or drop it when told to stop; tell whether it was done."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.wait([working])
+        return False
+    await working
+    return True

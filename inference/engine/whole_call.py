@@ -1,0 +1,74 @@
+"""The adapter of every pipeline that has none of its own: its `__call__`, whole."""
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from inference import schedulers
+from inference.engine import pipelines
+from inference.engine.adapter import Conditioning, InvalidOutput, Latents, OnEvaluation, Traits
+from inference.engine.engine import DrawRequest, Pixels
+
+
+class UnsuitablePipeline(Exception):
+    """The pipeline draws no pictures from text alone, or cannot be stopped between steps."""
+
+
+class WholeCallAdapter:
+    """Calls a pipeline as its documentation says; encoding and decoding count as denoising, since nobody can tell."""
+
+    def __init__(self, pipeline: Any, *, name: str) -> None:
+        self._pipeline = pipeline
+        self._saved_scheduler = getattr(pipeline, "scheduler", None)
+        self._takes = frozenset(inspect.signature(pipeline.__call__).parameters)
+        needed = {"prompt", "num_inference_steps", "callback_on_step_end", "width", "height"}
+        if missing := sorted(needed - self._takes):
+            raise UnsuitablePipeline(f"{type(pipeline).__name__} takes no {', '.join(missing)}")
+        self._traits = pipelines.traits_of(pipeline, name=name)
+
+    @property
+    def traits(self) -> Traits:
+        """What the model can do."""
+        return self._traits
+
+    def warm_up(self) -> None:
+        """Draw the smallest picture."""
+        request = pipelines.smallest_request(self._traits)
+        self.denoise(request, self.encode(request), seed=request.seed, on_evaluation=lambda _done, _all: None)
+
+    def encode(self, request: DrawRequest) -> Conditioning:
+        """Choose the arguments that this pipeline takes."""
+        arguments = {
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "guidance_scale": request.guidance_scale,
+        }
+        return {name: value for name, value in arguments.items() if name in self._takes}
+
+    def denoise(
+        self, request: DrawRequest, conditioning: Conditioning, *, seed: int, on_evaluation: OnEvaluation
+    ) -> Latents:
+        """Draw one picture, pixels and all."""
+        self._pipeline.scheduler = schedulers.build(request.scheduler, self._saved_scheduler)
+        with pipelines.device_errors():
+            return self._pipeline(
+                **conditioning,
+                width=request.width,
+                height=request.height,
+                num_inference_steps=request.steps,
+                generator=pipelines.generator(seed),
+                output_type="np",
+                callback_on_step_end=pipelines.step_callback(self._pipeline, on_evaluation),
+            ).images
+
+    def decode(self, latents: Latents) -> Pixels:
+        """Round the pixels, as diffusers does for PIL.
+
+        Raises:
+            InvalidOutput: they are not all numbers.
+        """
+        if not np.isfinite(latents).all():
+            raise InvalidOutput("the picture came out as not-a-number")
+        (picture,) = latents
+        return np.asarray((picture * 255).round().astype("uint8"))

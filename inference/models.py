@@ -1,0 +1,180 @@
+"""Finds and loads a model in diffusers' layout: from a folder or the hub, safetensors only, without foreign code."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from inference.engine.adapter import ModelAdapter
+from inference.settings import Device, Dtype
+
+INDEX_FILE = "model_index.json"
+CARD_FILE = "easel.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_PIPELINES_WITH_SEAM = ("StableDiffusionPipeline",)
+
+
+class ModelUnavailable(Exception):
+    """The model cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """What a model's folder says of itself in `easel.json`, which it may lack."""
+
+    name: str = ""
+    description: str = ""
+    default_width: int | None = None
+    default_height: int | None = None
+    default_steps: int | None = None
+    default_guidance_scale: float | None = None
+    default_scheduler: str | None = None
+    #: More CPU threads than this do not pay: a small model gains nothing by them, and one that shares its cores with
+    #: other processes becomes ten times slower, since each small product waits for the slowest thread.
+    max_threads: int | None = None
+
+    def cap_threads(self, threads: int) -> int:
+        """Bound a number of threads, 0 being any number, by what pays."""
+        return min(filter(None, (threads, self.max_threads)), default=0)
+
+
+def locate(model: str) -> str:
+    """Check that a model is a folder in diffusers' layout or may be a hub id, before anything slow is imported.
+
+    Raises:
+        ModelUnavailable: it is neither.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / INDEX_FILE).is_file():
+            raise ModelUnavailable(
+                f"{model} has no {INDEX_FILE}: a model is a folder in diffusers' layout, as `save_pretrained` writes it"
+            )
+        return str(folder)
+    if folder.is_file():
+        raise ModelUnavailable(
+            f"{model} is a file: single-file checkpoints are not taken, convert it to diffusers' layout first"
+        )
+    if _HUB_ID.fullmatch(model):
+        return model
+    raise ModelUnavailable(
+        f"there is no folder {model}: make a tiny model there with `python -m inference.tiny {model}`, "
+        "or name a hub id such as stabilityai/sd-turbo"
+    )
+
+
+def read_card(model: str) -> Card:
+    """Read the model's `easel.json`; an empty card where there is none.
+
+    Raises:
+        ModelUnavailable: the file is not as it should be.
+    """
+    path = Path(model).expanduser() / CARD_FILE
+    if not path.is_file():
+        return Card()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        defaults = {f"default_{key}": value for key, value in content.pop("defaults", {}).items()}
+        return Card(**content, **defaults)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelUnavailable(f"{path} is not as it should be: {error}") from error
+
+
+def load(model: str, *, device: Device, dtype: Dtype, threads: int) -> ModelAdapter:
+    """Load a model that `locate` has found, onto its device; takes seconds to minutes.
+
+    Raises:
+        ModelUnavailable: it cannot be loaded, or the device is not there.
+    """
+    quieten(offline=Path(model).is_dir())
+    import torch  # noqa: PLC0415  # takes seconds; and the environment had to be set before
+
+    if threads:
+        torch.set_num_threads(threads)
+    chosen = _choose_device(device)
+    pipeline = _load_pipeline(model, dtype=_choose_dtype(dtype, device=chosen)).to(chosen)
+    pipeline.set_progress_bar_config(disable=True)
+    logger.info(
+        "loaded a {} on {}", type(pipeline).__name__, chosen, action="load_model", torch_threads=torch.get_num_threads()
+    )
+    return _adapt(pipeline, name=model)
+
+
+def quieten(*, offline: bool) -> None:
+    """Set what the libraries read on import: no telemetry, no chatter, and without need no network."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    import diffusers.utils.logging  # noqa: PLC0415
+    import transformers.utils.logging  # noqa: PLC0415
+
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def _choose_device(device: Device) -> str:
+    import torch  # noqa: PLC0415
+
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if there[name]())
+    if not there[device]():
+        raise ModelUnavailable(f"EASEL_DEVICE: torch finds no {device} device here; `auto` takes what there is")
+    return device
+
+
+def _choose_dtype(dtype: Dtype, *, device: str) -> Any:
+    import torch  # noqa: PLC0415
+
+    if dtype == "auto":
+        dtype = "float16" if device == "cuda" else "float32"
+    return getattr(torch, dtype)
+
+
+def _load_pipeline(model: str, *, dtype: Any) -> Any:
+    from diffusers import DiffusionPipeline  # noqa: PLC0415
+
+    try:
+        return DiffusionPipeline.from_pretrained(
+            model,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=Path(model).is_dir(),
+            # What may be drawn is the operator's to decide, and the checker would double the size of a small model.
+            # Pipelines without one ignore these two.
+            safety_checker=None,
+            requires_safety_checker=False,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, AttributeError, KeyError) as error:
+        raise ModelUnavailable(_explain(model, error)) from error
+
+
+def _explain(model: str, error: BaseException) -> str:
+    reason = (str(error).strip().split("\n")[0][:300] or type(error).__name__).rstrip(".")
+    if Path(model).is_dir():
+        return f"the model in {model} cannot be loaded: {reason}"
+    return (
+        f"the model {model} is no local folder and could not be had from the hub: {reason}. "
+        "Check the name and the network, or name a folder (`python -m inference.tiny FOLDER` makes a tiny one)."
+    )
+
+
+def _adapt(pipeline: Any, *, name: str) -> ModelAdapter:
+    # Here, since both modules import torch.
+    from inference.engine.stable_diffusion import StableDiffusionAdapter  # noqa: PLC0415
+    from inference.engine.whole_call import UnsuitablePipeline, WholeCallAdapter  # noqa: PLC0415
+
+    if type(pipeline).__name__ in _PIPELINES_WITH_SEAM:
+        return StableDiffusionAdapter(pipeline, name=name)
+    try:
+        return WholeCallAdapter(pipeline, name=name)
+    except UnsuitablePipeline as error:
+        raise ModelUnavailable(f"{name} is no model that Easel can serve: {error}") from error

@@ -1,0 +1,14 @@
+"""What tests of every kind share."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from easel.embedded import Servers
+
+
+@pytest.fixture(scope="session")
+async def servers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Servers]:
+    """Run one PostgreSQL, one NATS and one S3 for all tests that do not break them."""
+    async with Servers(tmp_path_factory.mktemp("servers")) as servers:
+        yield servers

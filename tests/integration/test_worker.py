@@ -1,0 +1,256 @@
+"""The worker as a process, on real NATS and S3, with a gateway that does as it is told."""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from minio import Minio
+from pydantic import SecretStr
+
+from easel import objects
+from easel.embedded.nats import Nats
+from easel.embedded.s3 import S3
+from easel.settings import Settings
+from easel.v1.generation_pb2 import GenerationSpec, Phase
+from tests.unit.inference.conftest import MODEL, bus, connect, gateway, nats, s3, tiny_folder
+from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, spec
+
+__all__ = ["bus", "connect", "gateway", "nats", "s3", "tiny_folder"]  # fixtures
+
+Launch = Callable[..., Awaitable[Process]]
+#: A drawing of this many steps outlasts every test.
+LONG = 900
+
+
+@pytest.fixture
+async def launch(nats: Nats, s3: S3, tiny_folder: Path, tmp_path: Path) -> AsyncIterator[Launch]:
+    """Launch workers, and kill what is left of them after the test."""
+    async with AsyncExitStack() as launched:
+
+        async def launch(**settings: object) -> Process:
+            environment = {
+                "EASEL_NATS_URL": nats.url("worker"),
+                "EASEL_S3_ENDPOINT": s3.endpoint,
+                "EASEL_S3_ACCESS_KEY": s3.access_key,
+                "EASEL_S3_SECRET_KEY": s3.secret_key,
+                "EASEL_MODEL": str(tiny_folder),
+                "EASEL_MODEL_NAME": MODEL,
+                "EASEL_RENEW_SECONDS": "0.2",
+                **{f"EASEL_{name.upper()}": str(value) for name, value in settings.items()},
+            }
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "inference"),
+                env={**os.environ, **environment},
+                stderr=PIPE if settings.get("log_level") == "ERROR" else None,
+            )
+            launched.push_async_callback(_kill, process)
+            return process
+
+        yield launch
+
+
+@pytest.fixture
+def client(s3: S3) -> Minio:
+    settings = Settings(s3_access_key=s3.access_key, s3_secret_key=SecretStr(s3.secret_key))
+    return objects.connect(settings, endpoint=s3.endpoint)
+
+
+async def _kill(process: Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
+
+
+async def until_ready(gateway: ScriptedGateway) -> None:
+    before = len(gateway.renewals)
+    await gateway.until(lambda: len(gateway.renewals) > before)
+
+
+async def until_drawing(gateway: ScriptedGateway, generation_id: str, *, step: int = 1) -> None:
+    await gateway.until(lambda: any(one.progress.step >= step for one in gateway.reports[generation_id]))
+
+
+async def ended(process: Process) -> int:
+    return await asyncio.wait_for(process.wait(), WAIT_SECONDS)
+
+
+def drawing(**given: object) -> GenerationSpec:
+    return spec(model=MODEL, **given)
+
+
+async def test_it_draws_what_is_queued_and_stops_when_told_to(
+    launch: Launch, gateway: ScriptedGateway, client: Minio
+) -> None:
+    worker = await launch()
+    await until_ready(gateway)
+    generation_id = await gateway.queue(drawing(steps=20))
+
+    result = await gateway.result_of(generation_id)
+    await gateway.until_no_hint_is_left()
+    worker.send_signal(signal.SIGTERM)
+
+    assert await ended(worker) == 0
+    (stored,) = result.success.images
+    assert client.stat_object("easel", stored.object_key).size == stored.image.size_bytes
+    steps = [one.progress.step for one in gateway.reports[generation_id]]
+    assert steps == sorted(steps)
+    assert set(steps) == set(range(21))
+    assert gateway.renewals[0].models[0].name == MODEL
+    assert [release.leaving for release in gateway.releases] == [True]
+
+
+async def test_one_request_follows_the_other_without_a_renewal_between(
+    launch: Launch, gateway: ScriptedGateway
+) -> None:
+    await launch(renew_seconds=300)
+    await until_ready(gateway)
+
+    queued = [await gateway.queue(drawing(seed=seed)) for seed in range(5)]
+
+    results = [await gateway.result_of(generation_id) for generation_id in queued]
+    assert all(result.HasField("success") for result in results)
+    assert len(gateway.renewals) == 1
+
+
+async def test_it_finishes_what_it_draws_before_it_stops(launch: Launch, gateway: ScriptedGateway) -> None:
+    worker = await launch()
+    await until_ready(gateway)
+    drawn, waiting = await gateway.queue(drawing(steps=60)), await gateway.queue(drawing())
+    await until_drawing(gateway, drawn)
+
+    worker.send_signal(signal.SIGTERM)
+
+    assert await ended(worker) == 0
+    assert gateway.results[drawn][0].HasField("success")
+    assert [list(release.attempts) for release in gateway.releases] == [[]]
+    assert not gateway.results[waiting]
+    assert await gateway.hints_left() == 1
+
+
+async def test_it_hands_back_what_outlasts_its_grace(launch: Launch, gateway: ScriptedGateway) -> None:
+    worker = await launch(drain_grace_seconds=0.1)
+    await until_ready(gateway)
+    generation_id = await gateway.queue(drawing(steps=LONG))
+    await until_drawing(gateway, generation_id)
+
+    worker.send_signal(signal.SIGINT)
+
+    assert await ended(worker) == 0
+    (release,) = gateway.releases
+    assert [(ref.generation_id, ref.attempt) for ref in release.attempts] == [(generation_id, 1)]
+    assert release.leaving
+    assert not gateway.results[generation_id]
+
+
+async def test_a_second_signal_ends_it_at_once(launch: Launch, gateway: ScriptedGateway) -> None:
+    worker = await launch(drain_grace_seconds=600)
+    await until_ready(gateway)
+    generation_id = await gateway.queue(drawing(steps=LONG))
+    await until_drawing(gateway, generation_id)
+
+    worker.send_signal(signal.SIGTERM)
+    renewals = len(gateway.renewals)
+    await gateway.until(lambda: len(gateway.renewals) > renewals + 3)  # it still renews what it finishes
+    worker.send_signal(signal.SIGTERM)
+
+    assert await ended(worker) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("by_renewal", [True, False])
+async def test_a_cancelled_drawing_stops_and_the_next_begins(
+    launch: Launch, gateway: ScriptedGateway, by_renewal: bool
+) -> None:
+    await launch(renew_seconds=0.1 if by_renewal else 300)
+    await until_ready(gateway)
+    cancelled = await gateway.queue(drawing(steps=LONG))
+    await until_drawing(gateway, cancelled)
+
+    if by_renewal:
+        gateway.dropped = list(gateway.renewals[-1].attempts)
+    else:
+        await gateway.cancel(cancelled)
+    following = await gateway.queue(drawing())
+
+    assert (await gateway.result_of(following)).HasField("success")
+    assert not gateway.results[cancelled]
+    assert gateway.reports[cancelled][-1].progress.step < LONG
+
+
+async def test_nats_wiped_in_mid_drawing_costs_nothing(launch: Launch, gateway: ScriptedGateway, nats: Nats) -> None:
+    await launch()
+    await until_ready(gateway)
+    generation_id = await gateway.queue(drawing(steps=100))
+    await until_drawing(gateway, generation_id)
+
+    await nats.wipe()
+    await gateway.until_connected()
+    await gateway.make_streams()
+    following = await gateway.queue(drawing())
+
+    assert (await gateway.result_of(generation_id)).attempt == 1
+    assert (await gateway.result_of(following)).HasField("success")
+    assert len(gateway.claims) == 2
+
+
+async def test_s3_restarted_in_mid_drawing_costs_nothing(
+    launch: Launch, gateway: ScriptedGateway, s3: S3, client: Minio
+) -> None:
+    await launch()
+    await until_ready(gateway)
+    generation_id = await gateway.queue(drawing(steps=20))
+    await until_drawing(gateway, generation_id)
+
+    await s3.stop()
+    await gateway.until(lambda: gateway.reports[generation_id][-1].progress.phase == Phase.PHASE_UPLOADING)
+    await s3.start()
+
+    (stored,) = (await gateway.result_of(generation_id)).success.images
+    assert client.stat_object("easel", stored.object_key).size == stored.image.size_bytes
+
+
+async def test_it_waits_for_everything_that_is_not_there_yet(
+    launch: Launch, gateway: ScriptedGateway, nats: Nats, s3: S3
+) -> None:
+    await gateway.bus.stop_listening()
+    await gateway.delete_consumer()
+    await s3.stop()
+    await nats.stop()
+    worker = await launch()
+
+    await nats.start()
+    await s3.start()
+    await gateway.until_connected()
+    await gateway.listen()
+    await until_ready(gateway)
+    await gateway.make_consumer()
+    generation_id = await gateway.queue(drawing())
+
+    assert (await gateway.result_of(generation_id)).HasField("success")
+    assert worker.returncode is None
+
+
+async def test_it_can_be_stopped_before_it_is_ready(launch: Launch, nats: Nats) -> None:
+    await nats.stop()
+    try:
+        worker = await launch(log_level="INFO", log_format="json", stderr="pipe")
+        worker.send_signal(signal.SIGTERM)
+        # Before Python has come to our handler the signal ends the process by itself.
+        assert await ended(worker) in (0, -signal.SIGTERM)
+    finally:
+        await nats.start()
+
+
+async def test_a_missing_model_ends_it_with_one_line(launch: Launch, tmp_path: Path) -> None:
+    worker = await launch(model=tmp_path / "nowhere", log_level="ERROR")
+
+    assert worker.stderr is not None
+    (line,) = (await worker.stderr.read()).decode().splitlines()
+    assert line.startswith("EASEL_MODEL: there is no folder")
+    assert await ended(worker) == 2

@@ -1,0 +1,351 @@
+import asyncio
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from easel import __version__
+from easel.cli.main import app
+from easel.cli.run import STATUSES
+from easel.client import errors
+from easel.v1.generation_pb2 import Failure, FailureReason, GenerationSpec, ImageFormat, Phase, PhaseTimes
+from easel.v1.model_pb2 import IntRange, Model, ModelDefaults
+from easel.v1.model_service_pb2 import ListModelsResponse
+from tests.unit.easel.scripted import (
+    FAILED,
+    ID,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    Answer,
+    FileServer,
+    ScriptedServer,
+    bad_request,
+    picture,
+    progress,
+    retry_info,
+    says,
+    status,
+    transition,
+)
+
+FILE = b"a picture"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of the command line ended, and what it printed."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+async def easel(*arguments: str, folder: Path, environment: Mapping[str, str] | None = None) -> Outcome:
+    """Run the real command line in a process of its own."""
+    process = await start(*arguments, folder=folder, environment=environment)
+    stdout, stderr = await process.communicate()
+    assert process.returncode is not None
+    return Outcome(process.returncode, stdout.decode(), stderr.decode())
+
+
+async def start(
+    *arguments: str, folder: Path, environment: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "easel", *arguments),
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "120", **(environment or {})},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+def one_line(text: str) -> str:
+    """Check that a text is one line for people, and return it."""
+    assert text.startswith("easel: ")
+    assert text.count("\n") == 1
+    assert text.endswith("\n")
+    return text
+
+
+def resolved(**fields: Any) -> GenerationSpec:
+    spec = GenerationSpec(model="tiny", prompt="a castle", width=64, height=64, steps=20, seed=7, image_count=1)
+    spec.guidance_scale = 7.5
+    spec.MergeFrom(GenerationSpec(**fields))
+    return spec
+
+
+def drawing(*urls: str) -> Any:
+    times = PhaseTimes()
+    times.denoising.FromMilliseconds(1500)
+    images = [picture(FILE, url=url, index=index) for index, url in enumerate(urls)]
+    return says(
+        transition(QUEUED, revision=1, resolved_spec=resolved()),
+        progress(0, attempt=0, phase=Phase.PHASE_UNSPECIFIED, queue_position=2),
+        transition(RUNNING, revision=2, attempts=1, resolved_spec=resolved()),
+        *(progress(step, step_seconds=0.31) for step in range(21)),
+        progress(20, phase=Phase.PHASE_UPLOADING),
+        transition(SUCCEEDED, revision=3, attempts=1, resolved_spec=resolved(), images=images, phase_times=times),
+    )
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as running:
+        running.models = ListModelsResponse(
+            models=[
+                Model(
+                    name="tiny",
+                    description="Untrained.",
+                    live_workers=1,
+                    defaults=ModelDefaults(width=64, height=64, steps=50, guidance_scale=7.5, scheduler="pndm"),
+                    width=IntRange(min=64, max=512, multiple_of=8),
+                    height=IntRange(min=64, max=512, multiple_of=8),
+                    schedulers=["ddim", "pndm"],
+                )
+            ]
+        )
+        yield running
+
+
+async def test_from_a_prompt_to_a_file(server: ScriptedServer, tmp_path: Path) -> None:
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.append(drawing(files.url()))
+        outcome = await easel("generate", "a castle", "--target", server.target, folder=tmp_path)
+    assert outcome.status == 0, outcome.stderr
+    assert (tmp_path / "out" / f"{ID}.png").read_bytes() == FILE
+    lines = outcome.stdout.splitlines()
+    assert lines[:3] == ["a castle", "tiny · 64x64 · 20 steps · guidance 7.5 · seed 7", "Untrained."]
+    assert "queued 2 ahead" in lines
+    assert "denoising 10/20 · 0.31 s/step" in lines
+    assert outcome.stderr == ""
+    for fact in (ID, f"out/{ID}.png", "denoising 1.5 s"):
+        assert fact in " ".join(outcome.stdout.split())
+
+
+async def test_every_option_reaches_the_spec(server: ScriptedServer, tmp_path: Path) -> None:
+    arguments = "--model tiny --steps 20 --seed 0 --width 64 --height 128 --guidance 0 --negative fog --scheduler ddim"
+    arguments += " --count 2 --format webp --timeout 1.5 --request-id mine --out castle.webp"
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.append(drawing(files.url("0"), files.url("1")))
+        target = {"EASEL_TARGET": server.target}
+        outcome = await easel("generate", "a castle", *arguments.split(), folder=tmp_path, environment=target)
+    assert outcome.status == 0, outcome.stderr
+    request: Any = server.requests[-1]
+    expected = GenerationSpec(
+        model="tiny",
+        prompt="a castle",
+        negative_prompt="fog",
+        width=64,
+        height=128,
+        steps=20,
+        guidance_scale=0,
+        seed=0,
+        image_count=2,
+        scheduler="ddim",
+    )
+    expected.output.format = ImageFormat.IMAGE_FORMAT_WEBP
+    expected.timeout.FromMilliseconds(1500)
+    assert request.spec == expected
+    assert request.request_id == "mine"
+    assert (tmp_path / "castle-0.webp").read_bytes() == (tmp_path / "castle-1.webp").read_bytes() == FILE
+
+
+async def test_what_is_not_given_is_not_sent(server: ScriptedServer, tmp_path: Path) -> None:
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.append(drawing(files.url()))
+        await easel("generate", "a castle", "--target", server.target, "--out", ".", folder=tmp_path)
+    request: Any = server.requests[-1]
+    assert request.spec == GenerationSpec(prompt="a castle")
+    assert (tmp_path / f"{ID}.png").exists()
+
+
+async def test_json_is_one_object_and_nothing_else(server: ScriptedServer, tmp_path: Path) -> None:
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.append(drawing(files.url()))
+        outcome = await easel("generate", "a castle", "--json", "--target", server.target, folder=tmp_path)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    result = json.loads(outcome.stdout)
+    assert (result["id"], result["state"], result["seed"], result["failure"]) == (ID, "SUCCEEDED", 7, None)
+    assert result["phase_seconds"]["denoising"] == 1.5
+    [image] = result["images"]
+    assert (tmp_path / image["path"]).read_bytes() == FILE
+    assert image["seed"] == 7
+
+
+async def test_a_broken_stream_is_mended_and_told_of_in_passing(server: ScriptedServer, tmp_path: Path) -> None:
+    unavailable = (grpc.StatusCode.UNAVAILABLE, "shutting down")
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.extend([says(transition(QUEUED, revision=1), then=unavailable), drawing(files.url())])
+        outcome = await easel("generate", "a castle", "--target", server.target, folder=tmp_path)
+    assert outcome.status == 0, outcome.stderr
+    assert "reconnecting: shutting down\nback again\n" in outcome.stdout
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+async def test_a_failed_generation(server: ScriptedServer, tmp_path: Path, as_json: bool) -> None:
+    failure = Failure(reason=FailureReason.FAILURE_REASON_OUT_OF_MEMORY, message="too little memory", retryable=False)
+    server.scripts.append(says(transition(FAILED, revision=2, resolved_spec=resolved(), failure=failure)))
+    outcome = await easel(
+        "generate", "a castle", "--target", server.target, *(["--json"] if as_json else []), folder=tmp_path
+    )
+    assert outcome.status == 1
+    assert f"generation {ID} is FAILED: too little memory" in one_line(outcome.stderr)
+    if as_json:
+        expected = {"reason": "OUT_OF_MEMORY", "message": "too little memory", "retryable": False}
+        assert json.loads(outcome.stdout)["failure"] == expected
+
+
+async def test_an_invalid_request_names_every_field_in_one_line(server: ScriptedServer, tmp_path: Path) -> None:
+    violations = bad_request(spec__steps="must be 1 to 150", spec__width="must be a multiple of 8")
+    server.scripts.append(says(then=status(grpc.StatusCode.INVALID_ARGUMENT, "bad", violations)))
+    outcome = await easel("generate", "a castle", "--steps", "999", "--target", server.target, folder=tmp_path)
+    assert outcome.status == 2
+    assert outcome.stderr == "easel: steps: must be 1 to 150; width: must be a multiple of 8\n"
+
+
+async def test_a_full_backlog_says_when_to_come_back(server: ScriptedServer, tmp_path: Path) -> None:
+    full = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "the backlog is full", retry_info(7))
+    server.scripts.append(says(then=full))
+    outcome = await easel("generate", "a castle", "--target", server.target, folder=tmp_path)
+    assert outcome.status == 3
+    assert outcome.stderr == "easel: the backlog is full (try again in 7 s)\n"
+
+
+@pytest.mark.parametrize("command", [["generate", "a castle"], ["models"]], ids=["generate", "models"])
+async def test_nobody_there(server: ScriptedServer, tmp_path: Path, command: list[str]) -> None:
+    await server.stop()
+    outcome = await easel(*command, "--target", server.target, folder=tmp_path)
+    assert outcome.status == 3
+    assert f"no service answers at {server.target}" in one_line(outcome.stderr)
+
+
+async def test_a_file_that_cannot_be_written(server: ScriptedServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.append(drawing(files.url()))
+        arguments = ("generate", "a castle", "--target", server.target, "--out", "file/castle.png")
+        outcome = await easel(*arguments, folder=tmp_path)
+    assert outcome.status == 1
+    assert "file" in one_line(outcome.stderr)
+
+
+async def test_another_file_than_was_stored(server: ScriptedServer, tmp_path: Path) -> None:
+    async with FileServer(Answer(body=FILE.upper())) as files:
+        server.scripts.append(drawing(files.url()))
+        outcome = await easel("generate", "a castle", "--target", server.target, folder=tmp_path)
+    assert outcome.status == 1
+    assert "SHA-256" in one_line(outcome.stderr)
+
+
+async def test_ctrl_c_leaves_the_generation_alone_and_says_how_to_get_the_picture(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.scripts.append(says(transition(QUEUED, revision=1, resolved_spec=resolved()), hang=True))
+    process = await start("generate", "a castle", "--seed", "7", "--target", server.target, folder=tmp_path)
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, stderr = await process.communicate()
+    assert process.returncode == 130
+    again = shlex.split(one_line(stderr.decode()).split("get the picture: ")[1])
+    request: Any = server.requests[-1]
+    expected = ["easel", "generate", "a castle", "--seed", "7", "--target", server.target]
+    assert again == [*expected, "--request-id", request.request_id]
+    assert not any(type(each).__name__ == "CancelGenerationRequest" for each in server.requests)
+
+
+async def test_models_are_listed(server: ScriptedServer, tmp_path: Path) -> None:
+    outcome = await easel("models", "--target", server.target, folder=tmp_path)
+    assert outcome.status == 0
+    for fact in ("tiny", "Untrained.", "64x64", "64-512 by 8", "7.5", "pndm", "ddim"):
+        assert fact in outcome.stdout
+
+
+async def test_models_for_machines(server: ScriptedServer, tmp_path: Path) -> None:
+    outcome = await easel("models", "--json", "--target", server.target, folder=tmp_path)
+    assert outcome.status == 0
+    [model] = json.loads(outcome.stdout)["models"]
+    assert (model["name"], model["defaults"]["steps"]) == ("tiny", 50)
+
+
+async def test_no_models_yet(server: ScriptedServer, tmp_path: Path) -> None:
+    server.models = ListModelsResponse()
+    outcome = await easel("models", "--target", server.target, folder=tmp_path)
+    assert outcome.status == 0
+    assert outcome.stdout.startswith("No model is known yet")
+
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["generate"], "Missing argument"),
+        (["generate", "a castle", "--steps", "many"], "--steps"),
+        (["generate", "a castle", "--format", "gif"], "--format"),
+        (["generate", "a castle", "--nonsense"], "--nonsense"),
+        (["draw"], "draw"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(arguments: list[str], complaint: str) -> None:
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 2
+    assert complaint in one_line(result.stderr)
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]], ids=["nothing", "--help"])
+def test_help_lists_the_commands_and_the_exit_statuses(arguments: list[str]) -> None:
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0
+    for word in ("generate", "models", "up", "demo", "gateway", "worker", "version", "Exit status"):
+        assert word in result.stdout
+
+
+def test_version() -> None:
+    assert runner.invoke(app, ["version"]).stdout == f"easel {__version__}\n"
+
+
+@pytest.mark.parametrize("service", ["gateway", "worker"])
+def test_services_take_over_the_process_with_their_arguments(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
+    executed: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, arguments: executed.append(arguments))
+    runner.invoke(app, [service, "migrate"])
+    module = {"gateway": "gateway", "worker": "inference"}[service]
+    assert executed == [[sys.executable, "-P", "-m", module, "migrate"]]
+
+
+def test_a_service_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    result = runner.invoke(app, ["worker"])
+    assert result.exit_code == 2
+    assert "pip install 'easel[inference]'" in one_line(result.stderr)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = "import sys; from easel.cli.main import app\ntry: app(['--help'])\nexcept SystemExit: print(*sys.modules)"
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(finished.stdout.splitlines()[-1].split())
+    assert "easel.cli.main" in loaded
+    assert loaded.isdisjoint({"grpc", "google.protobuf", "torch", "sqlalchemy", "httpx2", "nats", "pydantic", "minio"})
+
+
+def test_every_error_of_the_client_has_an_exit_status_of_its_meaning() -> None:
+    refused = {"InvalidRequest", "NotFound", "Conflict", "FailedPrecondition", "Denied", "Unsupported"}
+    away = {"Exhausted", "Unavailable", "DeadlineExceeded"}
+    for kind in set(errors.BY_STATUS.values()):
+        expected = 2 if kind.__name__ in refused else 3 if kind.__name__ in away else 1
+        assert STATUSES.get(kind, 1) == expected

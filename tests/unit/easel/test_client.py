@@ -1,0 +1,417 @@
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+import pytest
+
+from easel.client import (
+    Client,
+    Conflict,
+    DeadlineExceeded,
+    Defect,
+    EaselError,
+    Event,
+    Exhausted,
+    FailedPrecondition,
+    GenerationSpec,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+)
+from easel.client.channel import is_loopback
+from easel.v1.generation_pb2 import Image, Phase
+from easel.v1.model_pb2 import Model
+from easel.v1.model_service_pb2 import ListModelsResponse
+from tests.unit.easel.scripted import (
+    FAILED,
+    ID,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    Relay,
+    Script,
+    ScriptedServer,
+    bad_request,
+    error_info,
+    preview,
+    progress,
+    retry_info,
+    says,
+    status,
+    transition,
+)
+
+SPEC = GenerationSpec(prompt="a castle", steps=20)
+
+queued = transition(QUEUED, revision=1)
+running = transition(RUNNING, revision=2, attempts=1)
+succeeded = transition(SUCCEEDED, revision=3, attempts=1)
+
+UNAVAILABLE = (grpc.StatusCode.UNAVAILABLE, "going away")
+
+
+async def draw(server: ScriptedServer, *, patience_seconds: float = 30.0, **how: Any) -> list[Event]:
+    async with Client(server.target, patience_seconds=patience_seconds) as client:
+        return [event async for event in client.generate(SPEC, **how)]
+
+
+def seen(events: list[Event]) -> list[str | int]:
+    """Name what a watcher saw: revisions as `r1`, steps as numbers."""
+    return [f"r{event.generation.revision}" if event.progress is None else event.progress.step for event in events]
+
+
+async def test_an_unbroken_stream_is_passed_on_as_it_is() -> None:
+    async with ScriptedServer(says(queued, running, progress(1), progress(2), succeeded)) as server:
+        events = await draw(server)
+    assert seen(events) == ["r1", "r2", 1, 2, "r3"]
+    assert [event.is_final for event in events] == [False, False, False, False, True]
+    assert events[3].generation.state == RUNNING
+    assert events[3].resume_token == "a1s2"
+
+
+async def test_a_finished_stream_counts_as_completed_at_the_server() -> None:
+    async with ScriptedServer(says(queued, succeeded)) as server:
+        await draw(server)
+        await server.ended.wait()
+    assert server.endings == ["ok"]
+
+
+async def test_who_leaves_after_the_last_event_has_not_cancelled_the_call() -> None:
+    async def script(_: Any) -> AsyncIterator[Any]:
+        yield succeeded
+        closing = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.1, closing.set)
+        await closing.wait()
+
+    async with ScriptedServer(script) as server, Client(server.target) as client:
+        async for event in client.generate(SPEC):
+            if event.is_final:
+                break
+        await server.ended.wait()
+    assert server.endings == ["ok"]
+
+
+BREAKS = {
+    "replica shuts down": UNAVAILABLE,
+    "with retry info": status(grpc.StatusCode.UNAVAILABLE, "shutting down", retry_info(0.01)),
+    "turned away": (grpc.StatusCode.CANCELLED, "too many calls"),
+    "reset": (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2"),
+    "removed": (grpc.StatusCode.UNKNOWN, "Stream removed"),
+    "ended with OK but without a final state": None,
+}
+
+
+@pytest.mark.parametrize("how", BREAKS.values(), ids=BREAKS.keys())
+async def test_a_broken_stream_is_resumed_from_its_last_token(how: Any) -> None:
+    first = says(queued, running, progress(1), then=how)
+    async with ScriptedServer(first, says(running, progress(2), succeeded)) as server:
+        events = await draw(server)
+    assert seen(events) == ["r1", "r2", 1, 2, "r3"]
+    _, watch = server.requests
+    assert (watch.id, watch.resume_token) == (ID, "a1s1")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", BREAKS.values(), ids=BREAKS.keys())
+async def test_broken_before_the_first_message_it_generates_again_with_the_same_request_id(how: Any) -> None:
+    async with ScriptedServer(says(then=how), says(queued, succeeded)) as server:
+        events = await draw(server)
+    assert seen(events) == ["r1", "r3"]
+    first, second = server.requests
+    assert first == second
+    assert len(first.request_id) == 32  # type: ignore[attr-defined]
+
+
+async def test_it_keeps_the_request_id_it_is_given() -> None:
+    async with ScriptedServer(says(succeeded)) as server:
+        await draw(server, request_id="mine")
+    assert server.requests[0].request_id == "mine"  # type: ignore[attr-defined]
+
+
+async def test_what_a_resumed_stream_repeats_is_not_seen_twice_and_progress_never_goes_back() -> None:
+    first = says(queued, running, progress(4), progress(5), then=UNAVAILABLE)
+    second = says(queued, running, progress(3), progress(5), progress(6), running, succeeded, succeeded)
+    async with ScriptedServer(first, second) as server:
+        events = await draw(server)
+    assert seen(events) == ["r1", "r2", 4, 5, 5, 6, "r3"]
+
+
+async def test_a_new_attempt_starts_again_and_the_lost_one_is_not_heard_of_any_more() -> None:
+    script = says(
+        queued,
+        running,
+        progress(5),
+        preview(attempt=1),
+        transition(QUEUED, revision=3, attempts=1),
+        progress(6),
+        progress(0, attempt=1, phase=Phase.PHASE_UNSPECIFIED, queue_position=1),
+        preview(attempt=1),
+        transition(RUNNING, revision=4, attempts=2),
+        progress(7),
+        progress(0, attempt=0, phase=Phase.PHASE_UNSPECIFIED, queue_position=0),
+        progress(1, attempt=2),
+        transition(SUCCEEDED, revision=5, attempts=2),
+    )
+    async with ScriptedServer(script) as server:
+        events = await draw(server)
+    assert seen(events) == ["r1", "r2", 5, "r2", "r3", 0, "r4", 1, "r5"]
+    assert [event.preview is not None for event in events].count(True) == 1
+
+
+async def test_it_breaks_again_and_again_and_still_sees_everything_once() -> None:
+    scripts: list[Script] = [says(queued, then=UNAVAILABLE), says(queued, running, then=UNAVAILABLE)]
+    scripts += [says(running, progress(step), then=UNAVAILABLE) for step in range(1, 6)]
+    async with ScriptedServer(*scripts, says(succeeded)) as server:
+        events = await draw(server)
+    assert seen(events) == ["r1", "r2", 1, 2, 3, 4, 5, "r3"]
+
+
+async def test_a_server_that_stops_and_starts_again_goes_unnoticed() -> None:
+    scripts = (says(queued, running, progress(1), hang=True), says(succeeded))
+    async with ScriptedServer(*scripts) as server, Client(server.target) as client:
+        events = []
+        async for event in client.generate(SPEC):
+            events.append(event)
+            if event.progress:
+                await server.stop()
+                await server.start()
+    assert seen(events) == ["r1", "r2", 1, "r3"]
+
+
+async def test_a_connection_that_is_cut_goes_unnoticed() -> None:
+    async with (
+        ScriptedServer(says(queued, running, progress(1), hang=True), says(running, succeeded)) as server,
+        Relay(server.port) as relay,
+        Client(f"127.0.0.1:{relay.port}") as client,
+    ):
+        events = []
+        async for event in client.generate(SPEC):
+            events.append(event)
+            if event.progress:
+                relay.cut()
+    assert seen(events) == ["r1", "r2", 1, "r3"]
+
+
+async def test_those_who_want_to_know_are_told_of_each_break_and_of_its_end() -> None:
+    told: list[EaselError | None] = []
+    async with ScriptedServer(says(queued, then=UNAVAILABLE), says(then=UNAVAILABLE), says(succeeded)) as server:
+        await draw(server, on_outage=told.append)
+    assert [str(each) for each in told] == ["going away", "going away", "None"]
+
+
+async def test_it_waits_as_long_as_the_server_asks_for() -> None:
+    later = status(grpc.StatusCode.UNAVAILABLE, "the database is away", retry_info(0.4))
+    async with ScriptedServer(says(then=later), says(succeeded)) as server:
+        began = asyncio.get_running_loop().time()
+        await draw(server)
+        assert asyncio.get_running_loop().time() - began >= 0.4
+
+
+async def test_patience_ends() -> None:
+    scripts = [says(queued, then=UNAVAILABLE), *(says(then=UNAVAILABLE) for _ in range(100))]
+    async with ScriptedServer(*scripts) as server:
+        with pytest.raises(Unavailable, match="going away"):
+            await draw(server, patience_seconds=0.3)
+    assert len(server.requests) > 1
+
+
+async def test_a_message_restores_patience() -> None:
+    slow = status(grpc.StatusCode.UNAVAILABLE, "away", retry_info(0.2))
+    scripts = [says(queued, progress(0, attempt=0, phase=Phase.PHASE_UNSPECIFIED), then=slow) for _ in range(4)]
+    async with ScriptedServer(*scripts, says(succeeded)) as server:
+        events = await draw(server, patience_seconds=0.5)
+    assert events[-1].is_final
+
+
+async def test_nobody_there() -> None:
+    async with ScriptedServer() as server:
+        await server.stop()
+        with pytest.raises(Unavailable):
+            await draw(server, patience_seconds=0.3)
+
+
+async def test_a_deadline_ends_a_quiet_stream() -> None:
+    async with ScriptedServer(says(queued, hang=True)) as server:
+        with pytest.raises(DeadlineExceeded):
+            await draw(server, deadline_seconds=0.3)
+
+
+async def test_a_deadline_ends_the_waiting_too() -> None:
+    away = status(grpc.StatusCode.UNAVAILABLE, "away", retry_info(60))
+    async with ScriptedServer(says(queued, then=away)) as server:
+        with pytest.raises(DeadlineExceeded):
+            await draw(server, deadline_seconds=0.3)
+
+
+async def test_a_refusal_is_raised_at_once_and_names_every_field() -> None:
+    refusal = status(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "2 fields are wrong",
+        bad_request(spec__steps="must be 1 to 150", spec__width="must be a multiple of 8"),
+        error_info("ERROR_REASON_INVALID_REQUEST"),
+    )
+    async with ScriptedServer(says(then=refusal)) as server:
+        with pytest.raises(InvalidRequest) as raised:
+            await draw(server)
+    assert str(raised.value) == "spec.steps: must be 1 to 150; spec.width: must be a multiple of 8"
+    assert [violation.field for violation in raised.value.violations] == ["spec.steps", "spec.width"]
+    assert raised.value.reason == "ERROR_REASON_INVALID_REQUEST"
+
+
+async def test_a_defect_of_the_service_is_not_taken_for_a_broken_connection() -> None:
+    defect = status(grpc.StatusCode.INTERNAL, "RST_STREAM in the wrong place", error_info("ERROR_REASON_INTERNAL"))
+    async with ScriptedServer(says(queued, then=defect)) as server:
+        with pytest.raises(Defect):
+            await draw(server)
+    assert len(server.requests) == 1
+
+
+async def test_a_full_backlog_is_not_waited_for_but_says_when() -> None:
+    full = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_info(7), error_info("ERROR_REASON_BACKLOG_FULL"))
+    async with ScriptedServer(says(then=full)) as server:
+        with pytest.raises(Exhausted) as raised:
+            await draw(server)
+    assert raised.value.retry_after_seconds == 7
+
+
+async def test_a_failed_generation_is_a_result_and_no_error() -> None:
+    async with ScriptedServer(says(queued, transition(FAILED, revision=2))) as server:
+        events = await draw(server)
+    assert events[-1].generation.state == FAILED
+
+
+async def test_leaving_the_iteration_ends_the_call() -> None:
+    async with ScriptedServer(says(queued, hang=True)) as server, Client(server.target) as client:
+        async with aclosing(client.generate(SPEC)) as events:
+            async for _ in events:
+                break
+        await server.ended.wait()
+    assert server.endings == ["cancelled"]
+
+
+async def test_cancelling_the_task_is_not_taken_for_a_break() -> None:
+    async with ScriptedServer(says(queued, hang=True)) as server, Client(server.target) as client:
+        arrived = asyncio.Event()
+
+        async def watch() -> None:
+            async for _ in client.generate(SPEC):
+                arrived.set()
+
+        task = asyncio.create_task(watch())
+        await arrived.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await server.ended.wait()
+    assert len(server.requests) == 1
+
+
+async def test_watch_goes_on_from_a_token() -> None:
+    scripts = (says(running, then=UNAVAILABLE), says(running, succeeded))
+    async with ScriptedServer(*scripts) as server, Client(server.target) as client:
+        events = [event async for event in client.watch(ID, resume_token="earlier")]
+    assert seen(events) == ["r2", "r3"]
+    assert [request.resume_token for request in server.requests] == ["earlier", "r2"]  # type: ignore[attr-defined]
+
+
+async def test_watching_nothing() -> None:
+    missing = status(grpc.StatusCode.NOT_FOUND, "no such generation", error_info("ERROR_REASON_GENERATION_NOT_FOUND"))
+    async with ScriptedServer(says(then=missing)) as server, Client(server.target) as client:
+        with pytest.raises(NotFound):
+            [event async for event in client.watch(ID)]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    async with ScriptedServer() as running_server:
+        yield running_server
+
+
+@pytest.fixture
+async def client(server: ScriptedServer) -> AsyncIterator[Client]:
+    async with Client(server.target) as open_client:
+        yield open_client
+
+
+CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
+    "create": lambda client: client.create(SPEC),
+    "get": lambda client: client.get(ID),
+    "cancel": lambda client: client.cancel(ID),
+    "sign_image_urls": lambda client: client.sign_image_urls(ID),
+    "list_models": lambda client: client.list_models(),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_unary_calls_are_repeated_while_the_service_is_away(
+    client: Client, server: ScriptedServer, call: Callable[[Client], Awaitable[object]]
+) -> None:
+    server.unary_errors.extend([status(*UNAVAILABLE), status(*UNAVAILABLE)])
+    await call(client)
+    assert len(server.requests) == 3
+    assert server.requests[0] == server.requests[2]
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_other_errors_of_unary_calls_are_raised_at_once(
+    client: Client, server: ScriptedServer, call: Callable[[Client], Awaitable[object]]
+) -> None:
+    server.unary_errors.append(status(grpc.StatusCode.NOT_FOUND, "not here"))
+    with pytest.raises(NotFound, match="not here"):
+        await call(client)
+    assert len(server.requests) == 1
+
+
+async def test_create_makes_a_request_id_of_its_own(client: Client, server: ScriptedServer) -> None:
+    await client.create(SPEC)
+    await client.create(SPEC)
+    ids = {request.request_id for request in server.requests}  # type: ignore[attr-defined]
+    assert len(ids) == 2
+
+
+async def test_a_conflict_names_the_fields_and_the_generation(client: Client, server: ScriptedServer) -> None:
+    info = error_info("ERROR_REASON_REQUEST_ID_CONFLICT", fields="spec.prompt, spec.steps", id=ID)
+    server.unary_errors.append(status(grpc.StatusCode.ALREADY_EXISTS, "used before", info))
+    with pytest.raises(Conflict) as raised:
+        await client.create(SPEC, request_id="mine")
+    assert raised.value.fields == ("spec.prompt", "spec.steps")
+    assert raised.value.generation_id == ID
+
+
+async def test_an_unfinished_generation_has_nothing_to_sign(client: Client, server: ScriptedServer) -> None:
+    info = error_info("ERROR_REASON_GENERATION_NOT_SUCCEEDED", state="GENERATION_STATE_RUNNING")
+    server.unary_errors.append(status(grpc.StatusCode.FAILED_PRECONDITION, "not yet", info))
+    with pytest.raises(FailedPrecondition) as raised:
+        await client.sign_image_urls(ID)
+    assert raised.value.state == "GENERATION_STATE_RUNNING"
+
+
+async def test_answers_arrive_as_they_are(client: Client, server: ScriptedServer) -> None:
+    server.signed = [Image(index=0, url="http://127.0.0.1/0")]
+    server.models = ListModelsResponse(models=[Model(name="tiny")])
+    assert (await client.get(ID)).id == ID
+    assert [image.url for image in await client.sign_image_urls(ID, lifetime_seconds=60)] == ["http://127.0.0.1/0"]
+    assert server.requests[-1].lifetime.seconds == 60  # type: ignore[attr-defined]
+    assert [model.name for model in await client.list_models()] == ["tiny"]
+
+
+async def test_a_client_that_is_not_open_says_so() -> None:
+    with pytest.raises(Unavailable, match="not open"):
+        await Client("127.0.0.1:1").get(ID)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("127.0.0.1:50051", True),
+        ("localhost:50051", True),
+        ("[::1]:50051", True),
+        ("http://127.0.0.1:9000/easel/0.png", True),
+        ("easel.example.org:443", False),
+        ("dns:///easel.example.org", False),
+        ("10.0.0.1:50051", False),
+    ],
+)
+def test_loopback(target: str, expected: bool) -> None:
+    assert is_loopback(target) is expected

@@ -1,0 +1,135 @@
+import asyncio
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from loguru import logger
+
+from easel import logs
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Leave both loggings as they were: they belong to the whole process."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    logger.remove()
+    logger.configure(extra={}, patcher=lambda _: None)
+    logger.add(sys.stderr)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def sink() -> io.StringIO:
+    return io.StringIO()
+
+
+def configured(sink: io.StringIO, **how: Any) -> io.StringIO:
+    logs.configure(service="gateway", sink=sink, **how)
+    return sink
+
+
+def objects(sink: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in sink.getvalue().splitlines()]
+
+
+def test_a_line_for_people_says_who_what_and_about_what(sink: io.StringIO) -> None:
+    configured(sink)
+    logger.info("claimed", action="claim", generation_id="g1")
+    line = sink.getvalue()
+    assert line.count("\n") == 1
+    for part in ("INFO", "gateway claimed", "action=claim", "generation_id=g1", "request_id=-", "attempt=-"):
+        assert part in line
+
+
+def test_a_line_for_collectors_is_one_object(sink: io.StringIO) -> None:
+    configured(sink, log_format="json")
+    logger.info("claimed {}", 3, action="claim", attempt=2)
+    [line] = objects(sink)
+    assert (line["message"], line["service"], line["level"]) == ("claimed 3", "gateway", "INFO")
+    assert (line["action"], line["attempt"], line["generation_id"]) == ("claim", 2, "-")
+
+
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_tracebacks_are_shown_without_the_values_of_variables(sink: io.StringIO, log_format: Any) -> None:
+    configured(sink, log_format=log_format)
+    prompt = " ".join(["very", "private"])
+    try:
+        int(prompt[:0])
+    except ValueError:
+        logger.exception("failed", action="fail")
+    assert "Traceback" in sink.getvalue()
+    assert "invalid literal" in sink.getvalue()
+    assert "very private" not in sink.getvalue()
+
+
+def test_an_exception_stays_on_the_line_of_its_object(sink: io.StringIO) -> None:
+    configured(sink, log_format="json")
+    try:
+        int("broken")
+    except ValueError:
+        logger.exception("failed", action="fail")
+    [line] = objects(sink)
+    assert line["message"] == "failed"
+    assert line["exception"].endswith("ValueError: invalid literal for int() with base 10: 'broken'")
+
+
+def test_braces_in_messages_and_values_are_left_alone(sink: io.StringIO) -> None:
+    configured(sink)
+    logger.info("{}", "a {curious} text", action="{test}")
+    assert "a {curious} text" in sink.getvalue()
+    assert "action={test}" in sink.getvalue()
+
+
+def test_lines_of_lesser_levels_are_dropped(sink: io.StringIO) -> None:
+    configured(sink, level="WARNING")
+    logger.info("quiet", action="test")
+    logger.warning("loud", action="test")
+    assert "quiet" not in sink.getvalue()
+    assert "loud" in sink.getvalue()
+
+
+def test_standard_logging_is_led_into_it(sink: io.StringIO) -> None:
+    configured(sink, log_format="json")
+    logging.getLogger("some.library").warning("100%% of {%s}", "it")
+    [line] = objects(sink)
+    assert (line["message"], line["level"]) == ("100% of {it}", "WARNING")
+    assert line["logger"] == __name__
+
+
+def test_chatter_of_libraries_is_dropped(sink: io.StringIO) -> None:
+    configured(sink, level="DEBUG")
+    logging.getLogger("urllib3.connectionpool").debug("connection made")
+    logging.getLogger("httpx2").info("GET")
+    assert sink.getvalue() == ""
+
+
+async def test_what_a_task_is_about_stands_on_its_lines_and_on_no_other(sink: io.StringIO) -> None:
+    configured(sink, log_format="json")
+    both = asyncio.Barrier(2)
+
+    async def work(generation_id: str) -> None:
+        logs.annotate(generation_id=generation_id)
+        await both.wait()
+        logs.annotate(attempt=1)
+        logger.info(generation_id, action="test")
+
+    await asyncio.gather(asyncio.create_task(work("g1")), asyncio.create_task(work("g2")))
+    logger.info("outside", action="test")
+    lines = {line["message"]: line for line in objects(sink)}
+    assert [lines[name]["generation_id"] for name in ("g1", "g2", "outside")] == ["g1", "g2", "-"]
+    assert [lines[name]["attempt"] for name in ("g1", "outside")] == [1, "-"]
+
+
+def test_what_a_line_says_itself_goes_first(sink: io.StringIO) -> None:
+    configured(sink, log_format="json")
+    logs.annotate(generation_id="of the task")
+    logger.info("x", action="test", generation_id="of the line")
+    [line] = objects(sink)
+    assert line["generation_id"] == "of the line"

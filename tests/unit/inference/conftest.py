@@ -1,0 +1,111 @@
+"""What the tests of the worker share."""
+
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from easel.bus import Bus
+from easel.embedded.folder import DataFolder
+from easel.embedded.nats import Nats
+from easel.embedded.ports import PortBlock
+from easel.embedded.s3 import S3
+from inference import models, tiny
+from inference.engine.adapter import ModelAdapter
+from inference.engine.serial_engine import SerialEngine
+from tests.unit.inference.scripted_gateway import ScriptedGateway
+
+MODEL = "scripted"
+#: Other tests share the cores.
+TORCH_THREADS = 1
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the tiny model once."""
+    return tiny.build(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tiny_folder: Path) -> ModelAdapter:
+    """Load the tiny model as the worker does."""
+    return models.load(str(tiny_folder), device="cpu", dtype="auto", threads=TORCH_THREADS)
+
+
+@pytest.fixture(scope="session")
+async def nats(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nats]:
+    """Run a NATS of our own, which tests may restart and wipe."""
+    with _place(tmp_path_factory.mktemp("nats")) as (folder, ports):
+        server = Nats(folder=folder, port=ports.take())
+        await server.start()
+        yield server
+        await server.stop()
+
+
+@pytest.fixture(scope="session")
+async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S3]:
+    """Run an S3 server of our own, which tests may restart."""
+    with _place(tmp_path_factory.mktemp("s3")) as (folder, ports):
+        server = S3(folder=folder, ports=ports)
+        await server.start()
+        yield server
+        await server.stop()
+
+
+@pytest.fixture
+async def connect(nats: Nats) -> AsyncIterator[Callable[[], Awaitable[Bus]]]:
+    """Open connections to NATS."""
+    async with AsyncExitStack() as open_buses:
+
+        async def connect() -> Bus:
+            bus = Bus()
+            await bus.connect(nats.url("worker"), name="test")
+            open_buses.push_async_callback(bus.close)
+            return bus
+
+        yield connect
+
+
+@pytest.fixture
+async def bus(connect: Callable[[], Awaitable[Bus]]) -> Bus:
+    """The worker's connection."""
+    return await connect()
+
+
+@pytest.fixture
+async def gateway(connect: Callable[[], Awaitable[Bus]]) -> ScriptedGateway:
+    """A gateway that grants what is queued, on streams without a past."""
+    gateway = ScriptedGateway(await connect(), model=MODEL)
+    await gateway.open()
+    return gateway
+
+
+@pytest.fixture
+async def start_engine() -> AsyncIterator[Callable[[ModelAdapter], Awaitable[SerialEngine]]]:
+    """Start engines, and stop them after the test."""
+    async with AsyncExitStack() as running:
+
+        async def start(adapter: ModelAdapter) -> SerialEngine:
+            engine = SerialEngine(functools.partial(_give, adapter))
+            await engine.start()
+            running.push_async_callback(engine.stop)
+            return engine
+
+        yield start
+
+
+@contextmanager
+def _place(path: Path) -> Iterator[tuple[DataFolder, PortBlock]]:
+    folder, ports = DataFolder(path), PortBlock.claim()
+    folder.hold()
+    try:
+        yield folder, ports
+    finally:
+        ports.release()
+        folder.release()
+
+
+def _give(adapter: ModelAdapter) -> ModelAdapter:
+    return adapter

@@ -1,0 +1,154 @@
+"""The adapters give what the stock pipeline gives."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from inference import models
+from inference.engine.adapter import DeviceLost, InvalidOutput, ModelAdapter, OutOfMemory
+from inference.engine.engine import DrawRequest, Pixels
+from inference.engine.pipelines import device_errors
+from inference.engine.whole_call import WholeCallAdapter
+from tests.unit.inference.scripted_adapter import draw_request
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
+
+#: The names of classes as a user would write them, apart from our table.
+CLASSES = {
+    "ddim": "DDIMScheduler",
+    "pndm": "PNDMScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler",
+    "dpmpp_2m": "DPMSolverMultistepScheduler",
+    "heun": "HeunDiscreteScheduler",
+}
+
+
+def draw(adapter: ModelAdapter, request: DrawRequest, *, index: int = 0) -> Pixels:
+    latents = adapter.denoise(
+        request, adapter.encode(request), seed=request.seed + index, on_evaluation=lambda _done, _all: None
+    )
+    return adapter.decode(latents)
+
+
+def draw_with_stock(pipeline: Any, request: DrawRequest) -> Pixels:
+    scheduler_class = getattr(diffusers, CLASSES[request.scheduler])
+    extra = {"skip_prk_steps": True} if request.scheduler == "pndm" else {}
+    pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **extra)
+    picture = pipeline(
+        request.prompt,
+        negative_prompt=request.negative_prompt,
+        width=request.width,
+        height=request.height,
+        num_inference_steps=request.steps,
+        guidance_scale=request.guidance_scale,
+        generator=torch.Generator().manual_seed(request.seed),
+    ).images[0]
+    return np.asarray(picture)
+
+
+@pytest.fixture(scope="module")
+def loaded_pipeline(tiny_folder: Path) -> Any:
+    """Load the tiny model as anybody would who knows diffusers and nothing of us."""
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture
+def pipeline(loaded_pipeline: Any) -> Iterator[Any]:
+    saved = loaded_pipeline.scheduler
+    yield loaded_pipeline
+    loaded_pipeline.scheduler = saved
+
+
+@pytest.fixture(scope="module")
+def whole_call_adapter(tiny_folder: Path) -> ModelAdapter:
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder)
+    pipeline.set_progress_bar_config(disable=True)
+    return WholeCallAdapter(pipeline, name="whole")
+
+
+REQUESTS = [
+    *(draw_request(scheduler=name, steps=5) for name in CLASSES),
+    draw_request(guidance_scale=1.0),
+    draw_request(guidance_scale=0.0, scheduler="euler_a"),
+    draw_request(negative_prompt="rain", prompt="é 雨 " * 60, width=96, height=72, seed=2**53 - 1),
+]
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: f"{one.scheduler}-{one.guidance_scale}-{one.width}")
+def test_the_picture_equals_the_stock_pipelines_bit_for_bit(
+    tiny_adapter: ModelAdapter, pipeline: Any, request_: DrawRequest
+) -> None:
+    assert np.array_equal(draw(tiny_adapter, request_), draw_with_stock(pipeline, request_))
+
+
+@pytest.mark.parametrize("request_", REQUESTS[:3] + REQUESTS[-2:], ids=lambda one: f"{one.scheduler}-{one.width}")
+def test_a_whole_call_gives_the_same(
+    whole_call_adapter: ModelAdapter, tiny_adapter: ModelAdapter, request_: DrawRequest
+) -> None:
+    assert np.array_equal(draw(whole_call_adapter, request_), draw(tiny_adapter, request_))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"prompt": "a boat"}, {"seed": 8}, {"negative_prompt": "rain"}, {"guidance_scale": 3.0}, {"steps": 5}]
+)
+def test_every_parameter_changes_the_picture(tiny_adapter: ModelAdapter, changed: dict[str, object]) -> None:
+    assert not np.array_equal(draw(tiny_adapter, draw_request()), draw(tiny_adapter, draw_request(**changed)))
+
+
+def test_pictures_have_colour_and_structure(tiny_adapter: ModelAdapter) -> None:
+    picture = draw(tiny_adapter, draw_request(width=128, height=128, steps=10))
+
+    assert picture.std(axis=(0, 1)).min() > 15
+    assert np.abs(picture[..., 0].astype(int) - picture[..., 2]).mean() > 15
+
+
+def test_without_guidance_no_negative_prompt_is_encoded(tiny_adapter: ModelAdapter) -> None:
+    assert tiny_adapter.encode(draw_request(guidance_scale=1.0))["negative_prompt_embeds"] is None
+
+
+def test_a_picture_of_no_numbers_is_refused(tiny_adapter: ModelAdapter, whole_call_adapter: ModelAdapter) -> None:
+    with pytest.raises(InvalidOutput):
+        tiny_adapter.decode(torch.full((1, 4, 8, 8), torch.nan))
+    with pytest.raises(InvalidOutput):
+        whole_call_adapter.decode(np.full((1, 8, 8, 3), np.nan))
+
+
+def test_errors_of_the_device_are_told_apart() -> None:
+    def failing_with(error: Exception) -> None:
+        with device_errors():
+            raise error
+
+    with pytest.raises(OutOfMemory):
+        failing_with(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(OutOfMemory):
+        failing_with(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1e15 bytes"))
+    with pytest.raises(DeviceLost):
+        failing_with(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError, match="shape"):
+        failing_with(RuntimeError("shape mismatch"))
+
+
+def test_a_request_too_large_for_the_memory_fails_as_such(tiny_adapter: ModelAdapter) -> None:
+    with pytest.raises(OutOfMemory):
+        draw(tiny_adapter, draw_request(width=2**22, height=2**22))
+
+
+def test_a_pipeline_that_cannot_be_watched_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_folder, broken)
+    index = json.loads((broken / models.INDEX_FILE).read_text())
+    index["_class_name"] = "DDPMPipeline"
+    (broken / models.INDEX_FILE).write_text(json.dumps(index))
+
+    with pytest.raises(models.ModelUnavailable):
+        models.load(str(broken), device="cpu", dtype="auto", threads=1)

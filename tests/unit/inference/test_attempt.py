@@ -1,0 +1,323 @@
+"""The life of an attempt: a real engine and a real NATS, a scripted model, a store in memory."""
+
+import asyncio
+import hashlib
+import io
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from easel.bus import Bus
+from easel.embedded.nats import Nats
+from easel.v1.generation_pb2 import FailureReason, ImageFormat, OutputSpec, Phase
+from easel.worker.v1.task_pb2 import Task
+from inference.attempt import PUBLIC_PHASES, PUBLIC_REASONS, Attempt, Workshop
+from inference.attempts import MAX_DELIVERING, Attempts
+from inference.engine import engine
+from inference.engine.adapter import InvalidOutput, ModelAdapter, OutOfMemory
+from inference.engine.serial_engine import SerialEngine
+from inference.pictures import Encoder, PictureFile
+from inference.results import Results
+from inference.store import StorageUnavailable
+from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
+from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, spec
+
+Start = Callable[[ModelAdapter], Awaitable[SerialEngine]]
+MakeWorkshop = Callable[[ModelAdapter], Awaitable[Workshop]]
+
+
+class MemoryStore:
+    """Keeps files in memory, and fails or waits when told to."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, PictureFile] = {}
+        self.error: Exception | None = None
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def ensure_bucket(self) -> None:
+        return
+
+    async def put(self, key: str, file: PictureFile) -> None:
+        await self.open.wait()
+        if self.error:
+            raise self.error
+        self.files[key] = file
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def make_workshop(bus: Bus, store: MemoryStore, start_engine: Start) -> MakeWorkshop:
+    async def make(adapter: ModelAdapter) -> Workshop:
+        return Workshop(
+            worker_id="worker-1",
+            bus=bus,
+            engine=await start_engine(adapter),
+            encoder=Encoder(),
+            store=store,
+            results=Results(bus),
+        )
+
+    return make
+
+
+async def granted(gateway: ScriptedGateway, **given: object) -> Task:
+    return gateway.tasks[await gateway.queue(spec(model=gateway.model, **given))]
+
+
+async def test_a_picture_is_drawn_stored_and_delivered(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway
+) -> None:
+    task = await granted(gateway, image_count=2, steps=3, seed=40)
+
+    await Attempt(task, await make_workshop(ScriptedAdapter())).run()
+
+    result = await gateway.result_of(task.generation_id)
+    assert (result.attempt, result.worker_id) == (1, "worker-1")
+    assert [image.object_key for image in result.success.images] == [f"{task.object_prefix}{i}.png" for i in (0, 1)]
+    for index, stored in enumerate(result.success.images):
+        file = store.files[stored.object_key]
+        assert (stored.image.index, stored.image.seed) == (index, 40 + index)
+        assert (stored.image.width, stored.image.height, stored.image.content_type) == (64, 64, "image/png")
+        assert stored.image.size_bytes == len(file.data)
+        assert stored.image.sha256 == hashlib.sha256(file.data).hexdigest()
+        assert np.asarray(Image.open(io.BytesIO(file.data)))[0, 0, 0] == 40 + index
+    times = result.success.phase_times
+    assert all(times.HasField(name) for name in ("waiting", "encoding", "denoising", "decoding", "uploading"))
+
+
+async def test_every_step_and_phase_is_reported_in_order(make_workshop: MakeWorkshop, gateway: ScriptedGateway) -> None:
+    gate = Gate()
+    gate.open()
+    task = await granted(gateway, steps=3)
+
+    await Attempt(task, await make_workshop(ScriptedAdapter())).run()
+
+    await gateway.until(lambda: bool(uploading(gateway, task)))
+    reports = gateway.reports[task.generation_id]
+    assert [report.sequence for report in reports] == list(range(1, len(reports) + 1))
+    phases = [report.progress.phase for report in reports]
+    assert phases == sorted(phases)
+    assert set(phases) == {
+        Phase.PHASE_WAITING,
+        Phase.PHASE_ENCODING,
+        Phase.PHASE_DENOISING,
+        Phase.PHASE_DECODING,
+        Phase.PHASE_UPLOADING,
+    }
+    assert reports[-1].progress.step == reports[-1].progress.steps == 3
+
+
+def uploading(gateway: ScriptedGateway, task: Task) -> bool:
+    return any(report.progress.phase == Phase.PHASE_UPLOADING for report in gateway.reports[task.generation_id])
+
+
+async def test_the_file_is_as_the_spec_wants_it(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway
+) -> None:
+    output = OutputSpec(format=ImageFormat.IMAGE_FORMAT_WEBP, embed_parameters=False)
+    task = await granted(gateway, output=output)
+
+    await Attempt(task, await make_workshop(ScriptedAdapter())).run()
+
+    (stored,) = (await gateway.result_of(task.generation_id)).success.images
+    assert stored.object_key.endswith("/0.webp")
+    assert stored.image.content_type == "image/webp"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "retryable"),
+    [
+        (OutOfMemory("too little"), FailureReason.FAILURE_REASON_OUT_OF_MEMORY, False),
+        (InvalidOutput("not a number"), FailureReason.FAILURE_REASON_INVALID_OUTPUT, False),
+        (ValueError("odd"), FailureReason.FAILURE_REASON_MODEL_ERROR, False),
+    ],
+)
+async def test_a_failure_of_the_model_is_delivered_with_its_reason(
+    make_workshop: MakeWorkshop,
+    gateway: ScriptedGateway,
+    error: Exception,
+    reason: "FailureReason.ValueType",
+    retryable: bool,
+) -> None:
+    def fail(_prompt: str, _step: int) -> None:
+        raise error
+
+    task = await granted(gateway)
+
+    await Attempt(task, await make_workshop(ScriptedAdapter(fail))).run()
+
+    failure = (await gateway.result_of(task.generation_id)).failure
+    assert (failure.reason, failure.retryable) == (reason, retryable)
+    assert str(error) in failure.message
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (StorageUnavailable("connection refused"), FailureReason.FAILURE_REASON_STORAGE),
+        (KeyError("a defect"), FailureReason.FAILURE_REASON_UNSPECIFIED),
+    ],
+)
+async def test_what_goes_wrong_after_the_drawing_is_delivered_as_retryable(
+    make_workshop: MakeWorkshop,
+    store: MemoryStore,
+    gateway: ScriptedGateway,
+    error: Exception,
+    reason: "FailureReason.ValueType",
+) -> None:
+    store.error = error
+    task = await granted(gateway)
+
+    await Attempt(task, await make_workshop(ScriptedAdapter())).run()
+
+    failure = (await gateway.result_of(task.generation_id)).failure
+    assert (failure.reason, failure.retryable) == (reason, True)
+
+
+def test_every_phase_and_failure_of_the_engine_has_a_public_name() -> None:
+    assert set(PUBLIC_PHASES) == set(engine.Phase)
+    assert set(PUBLIC_REASONS) == set(engine.FailureKind)
+
+
+async def test_a_dropped_attempt_stops_after_the_step_in_hand_and_says_nothing(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway
+) -> None:
+    gate = Gate()
+    adapter = ScriptedAdapter(lambda _prompt, step: gate() if step == 3 else None)
+    workshop = await make_workshop(adapter)
+    attempts = Attempts(slots=1)
+    dropped, following = await granted(gateway, steps=100), await granted(gateway)
+    attempts.hold(Attempt(dropped, workshop))
+    await asyncio.to_thread(gate.reached.wait)
+
+    attempts.drop(dropped.generation_id, number=1, reason="test")
+    await attempts.drain(within_seconds=WAIT_SECONDS)
+    gate.open()
+    await Attempt(following, workshop).run()
+
+    await gateway.result_of(following.generation_id)
+    assert adapter.evaluated[:3] == [("a castle", step) for step in (1, 2, 3)]
+    assert len(adapter.evaluated) == 3 + following.spec.steps
+    assert not gateway.results[dropped.generation_id]
+    assert list(store.files) == [f"{following.object_prefix}0.png"]
+
+
+async def test_only_the_attempt_that_is_meant_is_dropped(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway
+) -> None:
+    store.open.clear()
+    workshop = await make_workshop(ScriptedAdapter())
+    attempts = Attempts(slots=2)
+    task = await granted(gateway)
+    attempts.hold(Attempt(task, workshop))
+
+    attempts.drop(task.generation_id, number=2, reason="test")
+    attempts.drop("another", reason="test")
+    store.open.set()
+
+    assert (await gateway.result_of(task.generation_id)).HasField("success")
+
+
+async def test_the_slot_is_free_once_the_steps_are_done(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway
+) -> None:
+    store.open.clear()
+    steps, decoding = Gate(), Gate()
+    adapter = ScriptedAdapter(lambda _prompt, step: steps() if step == 4 else None)
+    adapter.decoding = lambda _prompt: decoding()
+    workshop = await make_workshop(adapter)
+    attempts = Attempts(slots=1)
+    stop = asyncio.Event()
+    attempts.hold(Attempt(await granted(gateway), workshop))
+    await asyncio.to_thread(steps.reached.wait)
+    assert attempts.free_slots == 0
+
+    waiting = asyncio.create_task(attempts.wait_for_room(stop))
+    steps.open()
+
+    assert await asyncio.wait_for(waiting, WAIT_SECONDS) == 1
+    assert len(attempts) == 1
+    decoding.open()
+    store.open.set()
+    await attempts.drain(within_seconds=WAIT_SECONDS)
+    assert len(attempts) == 0
+
+
+async def test_storage_that_lags_behind_holds_claims_back(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway
+) -> None:
+    store.open.clear()
+    workshop = await make_workshop(ScriptedAdapter())
+    attempts = Attempts(slots=1)
+    stop = asyncio.Event()
+    for _ in range(MAX_DELIVERING):
+        assert await asyncio.wait_for(attempts.wait_for_room(stop), WAIT_SECONDS) == 1
+        attempts.hold(Attempt(await granted(gateway), workshop))
+    await gateway.until(lambda: all(uploading(gateway, task) for task in gateway.tasks.values()))
+
+    assert attempts.free_slots == 0
+    store.open.set()
+    assert await asyncio.wait_for(attempts.wait_for_room(stop), WAIT_SECONDS) == 1
+    await attempts.drain(within_seconds=WAIT_SECONDS)
+
+
+async def test_a_result_survives_an_outage_of_nats(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway, nats: Nats
+) -> None:
+    store.open.clear()
+    task = await granted(gateway)
+    running = asyncio.create_task(Attempt(task, await make_workshop(ScriptedAdapter())).run())
+    await gateway.until(lambda: uploading(gateway, task))
+
+    await nats.stop()
+    store.open.set()
+    await nats.start()
+    await asyncio.wait_for(running, WAIT_SECONDS)
+
+    assert (await gateway.result_of(task.generation_id)).HasField("success")
+
+
+async def test_giving_up_names_what_goes_back(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway
+) -> None:
+    gate = Gate()
+    workshop = await make_workshop(ScriptedAdapter(lambda _prompt, _step: gate()))
+    attempts = Attempts(slots=3)
+    first, second, third = [await granted(gateway) for _ in range(3)]
+    for task in (first, second, third):
+        attempts.hold(Attempt(task, workshop))
+    await asyncio.to_thread(gate.reached.wait)
+
+    refs = await attempts.give_up(keep_back=lambda attempt: attempt.generation_id == second.generation_id)
+    gate.open()
+
+    assert [ref.generation_id for ref in refs] == [first.generation_id, third.generation_id]
+    assert len(attempts) == 0
+
+
+async def test_a_newer_attempt_of_the_same_generation_replaces_the_older(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway
+) -> None:
+    gate = Gate()
+    workshop = await make_workshop(ScriptedAdapter(lambda _prompt, _step: gate()))
+    attempts = Attempts(slots=2)
+    older = await granted(gateway)
+    newer = Task()
+    newer.CopyFrom(older)
+    newer.attempt = 2
+
+    attempts.hold(Attempt(older, workshop))
+    await asyncio.to_thread(gate.reached.wait)
+    attempts.hold(Attempt(newer, workshop))
+    gate.open()
+
+    assert (await gateway.result_of(older.generation_id)).attempt == 2
+    await attempts.drain(within_seconds=WAIT_SECONDS)
+    assert len(gateway.results[older.generation_id]) == 1

@@ -1,0 +1,88 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from inference import models
+
+
+def test_a_folder_is_found(tiny_folder: Path) -> None:
+    assert models.locate(str(tiny_folder)) == str(tiny_folder)
+
+
+@pytest.mark.parametrize("model", ["stabilityai/sd-turbo", "stable-diffusion-v1-5/stable-diffusion-v1-5"])
+def test_a_hub_id_is_taken_as_it_is(model: str) -> None:
+    assert models.locate(model) == model
+
+
+@pytest.mark.parametrize("model", ["tiny", "./models/tiny", "/no/such/folder", "~/no-such-folder"])
+def test_a_missing_folder_says_how_to_get_one(model: str) -> None:
+    with pytest.raises(models.ModelUnavailable, match=r"python -m inference\.tiny"):
+        models.locate(model)
+
+
+def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(models.ModelUnavailable, match="diffusers' layout"):
+        models.locate(str(tmp_path))
+
+
+def test_a_single_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.ckpt").touch()
+
+    with pytest.raises(models.ModelUnavailable, match="single-file"):
+        models.locate(str(tmp_path / "model.ckpt"))
+
+
+def test_pickles_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_folder, folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+
+    with pytest.raises(models.ModelUnavailable, match="cannot be loaded"):
+        models.load(str(folder), device="cpu", dtype="auto", threads=1)
+
+
+def test_a_hub_id_that_cannot_be_had_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+
+    with pytest.raises(models.ModelUnavailable) as refused:
+        models.load("nobody/nothing", device="cpu", dtype="auto", threads=1)
+
+    assert "nobody/nothing is no local folder and could not be had from the hub" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_device_that_is_not_there_is_refused(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch  # noqa: PLC0415
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(models.ModelUnavailable, match="EASEL_DEVICE"):
+        models.load(str(tiny_folder), device="cuda", dtype="auto", threads=1)
+
+
+def test_a_card_is_read(tiny_folder: Path, tmp_path: Path) -> None:
+    assert models.read_card(str(tiny_folder)).default_steps == 20
+    assert models.read_card(str(tmp_path)) == models.Card()
+    assert models.read_card("org/model") == models.Card()
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"nmae": "tiny"}', '{"defaults": {"stepz": 1}}', '{"defaults": 3}'])
+def test_a_wrong_card_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / models.CARD_FILE).write_text(text)
+
+    with pytest.raises(models.ModelUnavailable, match="not as it should be"):
+        models.read_card(str(tmp_path))
+
+
+@pytest.mark.parametrize(("card", "given", "used"), [(1, 2, 1), (4, 2, 2), (1, 0, 1), (None, 2, 2), (None, 0, 0)])
+def test_threads_are_capped_by_what_pays(card: int | None, given: int, used: int) -> None:
+    assert models.Card(max_threads=card).cap_threads(given) == used
+
+
+def test_the_cards_of_built_models_are_lawful(tiny_folder: Path) -> None:
+    card = json.loads((tiny_folder / models.CARD_FILE).read_text())
+
+    assert models.read_card(str(tiny_folder)).name == card["name"] == "tiny"

@@ -1,0 +1,85 @@
+import hashlib
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from easel.v1.generation_pb2 import ImageFormat, OutputSpec
+from inference.pictures import Encoder, PictureFile, encode
+
+PNG = ImageFormat.IMAGE_FORMAT_PNG
+JPEG = ImageFormat.IMAGE_FORMAT_JPEG
+WEBP = ImageFormat.IMAGE_FORMAT_WEBP
+
+PIXELS = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+PARAMETERS = {"prompt": 'a "castle" in 雨\n', "seed": 2**53 - 1, "guidance_scale": 7.5}
+
+
+def opened(file: PictureFile) -> Image.Image:
+    image = Image.open(io.BytesIO(file.data))
+    image.load()
+    return image
+
+
+def embedded(file: PictureFile) -> str | None:
+    image = opened(file)
+    text = image.info.get("parameters") if file.extension == "png" else image.getexif().get(0x010E)
+    assert text is None or isinstance(text, str)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("format_", "name", "content_type", "extension"),
+    [
+        (PNG, "PNG", "image/png", "png"),
+        (JPEG, "JPEG", "image/jpeg", "jpg"),
+        (WEBP, "WEBP", "image/webp", "webp"),
+        (ImageFormat.IMAGE_FORMAT_UNSPECIFIED, "PNG", "image/png", "png"),
+    ],
+)
+def test_a_file_is_what_it_says(format_: "ImageFormat.ValueType", name: str, content_type: str, extension: str) -> None:
+    file = encode(PIXELS, OutputSpec(format=format_), PARAMETERS)
+
+    assert opened(file).format == name
+    assert (file.content_type, file.extension) == (content_type, extension)
+    assert (file.width, file.height) == opened(file).size == (64, 48)
+    assert file.sha256 == hashlib.sha256(file.data).hexdigest()
+
+
+def test_png_is_lossless() -> None:
+    assert np.array_equal(np.asarray(opened(encode(PIXELS, OutputSpec(format=PNG), PARAMETERS))), PIXELS)
+
+
+@pytest.mark.parametrize("format_", [JPEG, WEBP])
+def test_quality_counts(format_: "ImageFormat.ValueType") -> None:
+    sizes = [len(encode(PIXELS, OutputSpec(format=format_, quality=quality), {}).data) for quality in (1, 50, 100)]
+
+    assert sizes == sorted(sizes)
+    assert sizes[0] * 2 < sizes[2]
+    assert len(encode(PIXELS, OutputSpec(format=format_), {}).data) == len(
+        encode(PIXELS, OutputSpec(format=format_, quality=90), {}).data
+    )
+
+
+@pytest.mark.parametrize("format_", [PNG, JPEG, WEBP])
+def test_the_file_carries_its_parameters_unless_told_not_to(format_: "ImageFormat.ValueType") -> None:
+    text = embedded(encode(PIXELS, OutputSpec(format=format_), PARAMETERS))
+
+    assert text is not None
+    content = json.loads(text)
+    assert content.pop("software").startswith("Easel ")
+    assert content == PARAMETERS
+    assert embedded(encode(PIXELS, OutputSpec(format=format_, embed_parameters=False), PARAMETERS)) is None
+
+
+async def test_the_encoder_gives_the_same_off_the_loop() -> None:
+    encoder = Encoder()
+    try:
+        file = await encoder.encode(PIXELS, OutputSpec(format=PNG), parameters=PARAMETERS)
+    finally:
+        encoder.close()
+
+    assert file == encode(PIXELS, OutputSpec(format=PNG), PARAMETERS)
+    assert "data" not in repr(file)

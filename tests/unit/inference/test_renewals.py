@@ -1,0 +1,159 @@
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from easel.bus import Bus
+from easel.embedded.nats import Nats
+from easel.v1.model_pb2 import Model
+from easel.worker.v1.task_pb2 import AttemptRef
+from inference import renewals
+from inference.attempt import Attempt, Workshop
+from inference.attempts import Attempts
+from inference.cancellation import Cancellation
+from inference.engine import serial_engine
+from inference.engine.adapter import ModelAdapter
+from inference.engine.serial_engine import SerialEngine
+from inference.gateways import Gateways
+from inference.pictures import Encoder
+from inference.renewals import Renewals
+from inference.results import Results
+from tests.unit.inference.conftest import MODEL
+from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
+from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway
+from tests.unit.inference.test_attempt import MemoryStore
+
+Start = Callable[[ModelAdapter], Awaitable[SerialEngine]]
+#: So long that only a nudge can be the reason of a second renewal.
+FOR_EVER_SECONDS = 3600.0
+
+
+class Held:
+    """A worker that holds one attempt, which waits at a gate in its second step."""
+
+    def __init__(self, bus: Bus, engine: SerialEngine, *, gate: Gate, generation_id: str, attempts: Attempts) -> None:
+        self.bus = bus
+        self.engine = engine
+        self.gate = gate
+        self.generation_id = generation_id
+        self.attempts = attempts
+
+    def renewals(self, *, period_seconds: float) -> Renewals:
+        return Renewals(
+            Gateways(self.bus, worker_id="worker-1"),
+            self.attempts,
+            self.engine,
+            model=Model(name=MODEL),
+            period_seconds=period_seconds,
+        )
+
+    @property
+    def ref(self) -> AttemptRef:
+        return AttemptRef(generation_id=self.generation_id, attempt=1)
+
+
+@pytest.fixture
+async def held(bus: Bus, gateway: ScriptedGateway, start_engine: Start) -> AsyncIterator[Held]:
+    gate = Gate()
+    engine = await start_engine(ScriptedAdapter(lambda _prompt, step: gate() if step == 2 else None))
+    workshop = Workshop(
+        worker_id="worker-1",
+        bus=bus,
+        engine=engine,
+        encoder=Encoder(),
+        store=MemoryStore(),
+        results=Results(bus),
+    )
+    attempts = Attempts(slots=2)
+    generation_id = await gateway.queue()
+    attempts.hold(Attempt(gateway.tasks[generation_id], workshop))
+    await asyncio.to_thread(gate.reached.wait)
+    yield Held(bus, engine, gate=gate, generation_id=generation_id, attempts=attempts)
+    gate.open()
+    await attempts.drain(within_seconds=WAIT_SECONDS)
+
+
+async def until_dropped(held: Held) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while held.attempts:
+            await held.attempts.drain(within_seconds=WAIT_SECONDS)
+
+
+async def test_a_renewal_tells_what_is_served_and_held(held: Held, gateway: ScriptedGateway) -> None:
+    assert await held.renewals(period_seconds=1).renew()
+
+    (request,) = gateway.renewals
+    assert request.worker_id == "worker-1"
+    assert [model.name for model in request.models] == [MODEL]
+    assert (request.slots, request.free_slots) == (2, 1)
+    assert list(request.attempts) == [held.ref]
+
+
+async def test_what_is_no_longer_ours_is_dropped(held: Held, gateway: ScriptedGateway) -> None:
+    gateway.dropped = [held.ref, AttemptRef(generation_id="unknown", attempt=1)]
+
+    await held.renewals(period_seconds=1).renew()
+    await until_dropped(held)
+
+    assert not gateway.results[held.generation_id]
+
+
+async def test_a_cancel_notice_drops_at_once(held: Held, gateway: ScriptedGateway) -> None:
+    await Cancellation(held.bus, held.attempts).listen()
+    await held.bus._client.flush()
+
+    await gateway.cancel("another")
+    await gateway.cancel(held.generation_id)
+    await until_dropped(held)
+
+    assert not gateway.results[held.generation_id]
+
+
+async def test_what_a_wedged_device_holds_is_not_renewed(
+    held: Held, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held.engine._pulse.expect(within_seconds=0)
+    assert not held.engine.alive
+
+    await held.renewals(period_seconds=1).renew()
+
+    (request,) = gateway.renewals
+    assert not request.attempts
+    assert request.free_slots == 0
+
+
+def test_limits_leave_room_for_what_is_lawful() -> None:
+    assert serial_engine.STEP_LIMIT_FACTOR >= 5
+    assert serial_engine.FIRST_STEP_LIMIT_SECONDS >= 60
+
+
+async def test_renewals_go_on(held: Held, gateway: ScriptedGateway) -> None:
+    running = asyncio.create_task(held.renewals(period_seconds=0.01).run())
+
+    await gateway.until(lambda: len(gateway.renewals) >= 3)
+    running.cancel()
+
+
+async def test_a_silent_gateway_is_asked_again_soon(
+    held: Held, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewals, "RETRY_SECONDS", 0.01)
+    await gateway.bus.stop_listening()
+    running = asyncio.create_task(held.renewals(period_seconds=FOR_EVER_SECONDS).run())
+    await asyncio.sleep(0)
+
+    await gateway.listen()
+    await gateway.until(lambda: bool(gateway.renewals))
+    running.cancel()
+
+
+async def test_a_new_connection_hastens_the_next_renewal(held: Held, gateway: ScriptedGateway, nats: Nats) -> None:
+    renewing = held.renewals(period_seconds=FOR_EVER_SECONDS)
+    held.bus.on_connect(renewing.hasten)
+    running = asyncio.create_task(renewing.run())
+    await gateway.until(lambda: len(gateway.renewals) == 1)
+
+    await nats.stop()
+    await nats.start()
+    await gateway.until(lambda: len(gateway.renewals) == 2)
+    running.cancel()

@@ -1,0 +1,80 @@
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
+
+from inference import schedulers
+from inference.engine.adapter import ModelAdapter
+from tests.unit.inference.scripted_adapter import draw_request
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
+
+FOR_ORDINARY_MODELS = sorted(set(schedulers.TABLE) - {schedulers.DISTILLED})
+
+
+def evaluations(adapter: ModelAdapter, *, scheduler: str, steps: int) -> int:
+    seen: list[tuple[int, int]] = []
+    request = draw_request(scheduler=scheduler, steps=steps)
+    latents = adapter.denoise(
+        request, adapter.encode(request), seed=1, on_evaluation=lambda done, among: seen.append((done, among))
+    )
+    assert adapter.decode(latents).shape == (64, 64, 3)
+    assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
+    return len(seen)
+
+
+def test_the_tiny_model_offers_all_but_the_distilled_one(tiny_adapter: ModelAdapter) -> None:
+    assert list(tiny_adapter.traits.schedulers) == FOR_ORDINARY_MODELS
+    assert tiny_adapter.traits.default_scheduler == "ddim"
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("name", sorted(schedulers.TABLE))
+def test_every_scheduler_draws(tiny_adapter: ModelAdapter, name: str, steps: int) -> None:
+    assert evaluations(tiny_adapter, scheduler=name, steps=steps) >= steps
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("name", FOR_ORDINARY_MODELS)
+def test_every_scheduler_takes_the_most_steps_that_are_offered(
+    tiny_adapter: ModelAdapter, name: str, spacing: str
+) -> None:
+    saved = DDIMScheduler.from_config(
+        tiny_adapter._saved_scheduler.config,  # type: ignore[attr-defined]
+        timestep_spacing=spacing,
+    )
+    scheduler = schedulers.build(name, saved)
+
+    scheduler.set_timesteps(tiny_adapter.traits.max_steps)
+    latents = torch.ones(1, 4, 8, 8)
+    for timestep in scheduler.timesteps[:10]:
+        scaled = scheduler.scale_model_input(latents, timestep)
+        latents = scheduler.step(0.1 * scaled, timestep, latents).prev_sample
+
+    assert torch.isfinite(latents).all()
+
+
+@pytest.mark.parametrize("name", sorted(schedulers.TABLE))
+def test_a_scheduler_knows_its_name(tiny_adapter: ModelAdapter, name: str) -> None:
+    built = schedulers.build(name, tiny_adapter._saved_scheduler)  # type: ignore[attr-defined]
+
+    assert schedulers.own_name(built) == name
+
+
+def test_schedulers_share_no_state(tiny_adapter: ModelAdapter) -> None:
+    saved = tiny_adapter._saved_scheduler  # type: ignore[attr-defined]
+
+    assert schedulers.build("ddim", saved) is not schedulers.build("ddim", saved)
+    assert schedulers.build("ddim", saved) is not saved
+
+
+def test_a_scheduler_of_another_kind_is_the_only_one() -> None:
+    assert schedulers.names_for(FlowMatchEulerDiscreteScheduler(), distilled=False) == ("flow_match_euler",)
+
+
+def test_a_distilled_model_keeps_its_own() -> None:
+    saved: Any = LCMScheduler()
+
+    assert schedulers.names_for(saved, distilled=True) == ("lcm",)
+    assert schedulers.DISTILLED in schedulers.names_for(saved, distilled=False)

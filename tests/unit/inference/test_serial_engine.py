@@ -1,0 +1,234 @@
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+
+import numpy as np
+import pytest
+
+from inference.engine import serial_engine
+from inference.engine.adapter import DeviceLost, InvalidOutput, ModelAdapter, OutOfMemory
+from inference.engine.engine import Event, Failed, FailureKind, Finished, Phase, PhaseStarted, Stepped, Stopped
+from inference.engine.pulse import Pulse
+from inference.engine.serial_engine import SerialDrawing, SerialEngine
+from tests.unit.inference.scripted_adapter import TRAITS, Gate, ScriptedAdapter, draw_request
+from tests.unit.inference.scripted_gateway import eventually
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
+
+Start = Callable[[ModelAdapter], Awaitable[SerialEngine]]
+
+
+async def events_of(drawing: SerialDrawing) -> list[Event]:
+    async with asyncio.timeout(30):
+        return [event async for event in drawing]
+
+
+def steps_of(event: Event) -> tuple[int, int]:
+    assert isinstance(event, Stepped)
+    return event.step, event.steps
+
+
+async def test_events_tell_phases_and_steps_in_order(start_engine: Start) -> None:
+    engine = await start_engine(ScriptedAdapter())
+
+    *events, last = await events_of(engine.draw(draw_request(steps=3)))
+
+    assert [event.phase if isinstance(event, PhaseStarted) else steps_of(event) for event in events] == [
+        Phase.WAITING,
+        Phase.ENCODING,
+        Phase.DENOISING,
+        (1, 3),
+        (2, 3),
+        (3, 3),
+        Phase.DECODING,
+    ]
+    assert all(0 <= event.seconds < 1 for event in events if isinstance(event, Stepped))
+    assert isinstance(last, Finished)
+    assert set(last.phase_seconds) == set(Phase)
+    assert last.pictures[0].shape == (64, 64, 3)
+
+
+async def test_pictures_of_one_request_count_on_and_have_seeds_of_their_own(start_engine: Start) -> None:
+    engine = await start_engine(ScriptedAdapter())
+
+    events = await events_of(engine.draw(draw_request(steps=2, image_count=3, seed=7)))
+
+    assert [event.step for event in events if isinstance(event, Stepped)] == [1, 2, 3, 4, 5, 6]
+    assert {event.steps for event in events if isinstance(event, Stepped)} == {6}
+    assert isinstance(events[-1], Finished)
+    assert [int(picture[0, 0, 0]) for picture in events[-1].pictures] == [7, 8, 9]
+
+
+@pytest.mark.parametrize("evaluations", [lambda n: 2 * n - 1, lambda n: n + 1])
+async def test_steps_are_counted_as_asked_for_however_often_the_model_is_evaluated(
+    start_engine: Start, evaluations: Callable[[int], int]
+) -> None:
+    engine = await start_engine(ScriptedAdapter(evaluations=evaluations))
+
+    events = await events_of(engine.draw(draw_request(steps=20)))
+
+    assert [event.step for event in events if isinstance(event, Stepped)] == list(range(1, 21))
+
+
+async def test_requests_are_drawn_one_at_a_time_in_order(start_engine: Start) -> None:
+    adapter = ScriptedAdapter()
+    engine = await start_engine(adapter)
+
+    drawings = [engine.draw(draw_request(prompt=name, steps=2)) for name in "abc"]
+    await asyncio.gather(*(events_of(drawing) for drawing in drawings))
+
+    assert adapter.evaluated == [(name, step) for name in "abc" for step in (1, 2)]
+
+
+async def test_nothing_is_drawn_after_the_step_in_hand(start_engine: Start) -> None:
+    gate = Gate()
+    adapter = ScriptedAdapter(lambda _prompt, step: gate() if step == 3 else None)
+    engine = await start_engine(adapter)
+    drawing = engine.draw(draw_request(steps=100))
+    await asyncio.to_thread(gate.reached.wait)
+
+    drawing.cancel()
+    gate.open()
+
+    assert isinstance((await events_of(drawing))[-1], Stopped)
+    assert adapter.evaluated == [("a castle", 1), ("a castle", 2), ("a castle", 3)]
+
+
+async def test_a_waiting_request_that_is_cancelled_is_never_started(start_engine: Start) -> None:
+    gate = Gate()
+    adapter = ScriptedAdapter(lambda prompt, _step: gate() if prompt == "first" else None)
+    engine = await start_engine(adapter)
+    first, second, third = (engine.draw(draw_request(prompt=name)) for name in ("first", "second", "third"))
+
+    second.cancel()
+    gate.open()
+
+    assert isinstance((await events_of(second))[-1], Stopped)
+    assert isinstance((await events_of(third))[-1], Finished)
+    assert isinstance((await events_of(first))[-1], Finished)
+    assert "second" not in {prompt for prompt, _ in adapter.evaluated}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (OutOfMemory("too little memory"), FailureKind.OUT_OF_MEMORY, "too little memory"),
+        (MemoryError(), FailureKind.OUT_OF_MEMORY, "the device ran out of memory"),
+        (InvalidOutput("not a number"), FailureKind.INVALID_OUTPUT, "not a number"),
+        (ValueError("bad shape\nand a long story"), FailureKind.MODEL_ERROR, "ValueError: bad shape"),
+    ],
+)
+async def test_an_error_fails_its_own_request_alone(
+    start_engine: Start, error: Exception, kind: FailureKind, message: str
+) -> None:
+    def fail_one(prompt: str, step: int) -> None:
+        if (prompt, step) == ("bad", 2):
+            raise error
+
+    engine = await start_engine(ScriptedAdapter(fail_one))
+
+    bad, good = engine.draw(draw_request(prompt="bad")), engine.draw(draw_request(prompt="good"))
+
+    assert (await events_of(bad))[-1] == Failed(kind=kind, message=message)
+    assert isinstance((await events_of(good))[-1], Finished)
+    assert engine.alive
+
+
+async def test_a_lost_device_ends_the_engine_without_blaming_the_request(start_engine: Start) -> None:
+    def lose(_prompt: str, _step: int) -> None:
+        raise DeviceLost("illegal memory access")
+
+    engine = await start_engine(ScriptedAdapter(lose))
+    drawing = engine.draw(draw_request())
+
+    await asyncio.to_thread(engine._thread.join, 30)
+
+    assert not engine.alive
+    received = [drawing._events.get_nowait() for _ in range(drawing._events.qsize())]
+    assert all(isinstance(event, PhaseStarted) for event in received)
+
+
+async def test_a_wedged_device_shows(start_engine: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serial_engine, "STEP_LIMIT_FLOOR_SECONDS", 0.05)
+    gate = Gate()
+    engine = await start_engine(ScriptedAdapter(lambda _prompt, step: gate() if step == 2 else None))
+    drawing = engine.draw(draw_request())
+    await asyncio.to_thread(gate.reached.wait)
+
+    await eventually(lambda: not engine.alive)
+    gate.open()
+
+    assert isinstance((await events_of(drawing))[-1], Finished)
+    assert engine.alive
+
+
+async def test_what_fails_at_loading_reaches_the_one_who_starts() -> None:
+    def load() -> ModelAdapter:
+        raise LookupError("no such model")
+
+    engine = SerialEngine(load)
+
+    with pytest.raises(LookupError, match="no such model"):
+        await engine.start()
+    assert await engine.stop()
+
+
+async def test_the_device_has_a_thread_of_its_own(start_engine: Start) -> None:
+    threads = set()
+    engine = await start_engine(ScriptedAdapter(lambda _prompt, _step: threads.add(threading.current_thread().name)))
+
+    await events_of(engine.draw(draw_request()))
+    await events_of(engine.draw(draw_request()))
+
+    assert threads == {"engine"}
+
+
+async def test_stopping_ends_the_request_in_hand(start_engine: Start) -> None:
+    gate = Gate()
+    engine = await start_engine(ScriptedAdapter(lambda _prompt, step: gate() if step == 2 else None))
+    drawing = engine.draw(draw_request(steps=1000))
+    await asyncio.to_thread(gate.reached.wait)
+
+    stopping = asyncio.create_task(engine.stop())
+    await asyncio.sleep(0)  # it cancels what is in hand before it first waits
+    gate.open()
+
+    assert await stopping
+    assert isinstance((await events_of(drawing))[-1], Stopped)
+    assert not engine.alive
+
+
+async def test_the_real_model_draws_each_picture_as_if_it_were_alone(
+    start_engine: Start, tiny_adapter: ModelAdapter
+) -> None:
+    engine = await start_engine(tiny_adapter)
+    request = draw_request(scheduler="euler_a", image_count=3, seed=40)
+
+    together = (await events_of(engine.draw(request)))[-1]
+    alone = [
+        (await events_of(engine.draw(draw_request(scheduler="euler_a", seed=40 + index))))[-1] for index in range(3)
+    ]
+
+    assert isinstance(together, Finished)
+    for picture, single in zip(together.pictures, alone, strict=True):
+        assert isinstance(single, Finished)
+        assert np.array_equal(picture, single.pictures[0])
+
+
+def test_a_pulse_is_steady_at_rest_and_within_its_word() -> None:
+    now = 0.0
+    pulse = Pulse(clock=lambda: now)
+    assert pulse.steady
+
+    pulse.expect(within_seconds=5)
+    now = 4.9
+    assert pulse.steady
+    now = 5.1
+    assert not pulse.steady
+
+    pulse.rest()
+    assert pulse.steady
+
+
+def test_the_traits_of_the_script_are_lawful() -> None:
+    assert TRAITS.default_scheduler in TRAITS.schedulers
