@@ -20,7 +20,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="EASEL_", env_file=".env", extra="ignore", frozen=True)
 
-    nats_url: str = Field("nats://127.0.0.1:4222", description="NATS, with user and password where it wants them.")
+    nats_url: SecretStr = Field(
+        SecretStr("nats://127.0.0.1:4222"), description="NATS, with user and password where it wants them."
+    )
     s3_endpoint: str = Field("http://127.0.0.1:9000", description="The S3 server, as the services reach it.")
     s3_public_endpoint: str = Field("", description="The S3 server in signed URLs; `s3_endpoint` when empty.")
     s3_region: str = Field("us-east-1", description="The region in signatures.")

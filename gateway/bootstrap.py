@@ -149,7 +149,7 @@ class Gateway:
     async def _work(self) -> None:
         await self._wait_for_schema()
         await self._catalogue.refresh()
-        await self._bus.connect(self._settings.nats_url, name="easel-gateway")
+        await self._bus.connect(self._settings.nats_url.get_secret_value(), name="easel-gateway")
         await self._worker_requests.listen()
         await self._hub.listen()
         await self._progress.listen()

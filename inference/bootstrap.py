@@ -104,7 +104,9 @@ class Worker:
         """Load the model, connect, and make sure of the bucket, all at the same time: each may take long."""
         starting = [
             asyncio.ensure_future(self._load()),
-            asyncio.ensure_future(self._bus.connect(self._settings.nats_url, name=f"easel-worker {self._name}")),
+            asyncio.ensure_future(
+                self._bus.connect(self._settings.nats_url.get_secret_value(), name=f"easel-worker {self._name}")
+            ),
             asyncio.ensure_future(self._store.ensure_bucket()),
         ]
         try:

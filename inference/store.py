@@ -14,7 +14,7 @@ from minio.error import MinioException, S3Error
 from inference.pictures import PictureFile
 
 FIRST_WAIT_SECONDS = 0.1
-MAX_WAIT_SECONDS = 5.0
+MAX_WAIT_SECONDS = 2.0
 
 _ERRORS = (MinioException, urllib3.exceptions.HTTPError, OSError)
 _BUCKET_IS_THERE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")

@@ -17,7 +17,6 @@ from easel.embedded.failure import StackFailed
 from easel.embedded.folder import DataFolder
 from easel.embedded.launch import bound_to_parent
 
-STOP_GRACE_SECONDS = 30.0
 
 #: How often a process is asked: at first quickly, since most things take milliseconds, then less and less.
 FIRST_PAUSE_SECONDS = 0.005
@@ -39,6 +38,8 @@ class Process(abc.ABC):
     #: What it gets when this process dies without having stopped it.
     death_signal = signal.SIGTERM
     ready_timeout_seconds = 60.0
+    #: More than our services take to finish what they have in hand.
+    stop_grace_seconds = 30.0
 
     def __init__(self, name: str, *, folder: DataFolder) -> None:
         self.name = name
@@ -139,15 +140,17 @@ class Process(abc.ABC):
             raise RuntimeError(f"{self.name} has not ended")
         return status
 
-    async def stop(self, *, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+    async def stop(self) -> None:
         """Ask it to end, and kill it when it has not within its grace; harmless when it does not run."""
+        began = time.monotonic()
         if self.is_running:
             self.resume()
             self._signal(self.stop_signal)
             try:
-                await asyncio.wait_for(self.wait(), grace_seconds)
+                await asyncio.wait_for(self.wait(), self.stop_grace_seconds)
             except TimeoutError:
-                logger.warning("{} did not stop within {} s: killing it", self.name, grace_seconds, action="stop")
+                logger.warning("{} did not stop in time: killing it", self.name, action="stop")
+            logger.debug("{} stopped within {:.2f} s", self.name, time.monotonic() - began, action="stop")
         self.kill()
 
     def kill(self) -> None:

@@ -27,6 +27,9 @@ SERVICES = ("s3", "master", "volume", "filer", "admin")
 class S3(Process):
     """SeaweedFS as an S3 server with one bucket and one pair of keys."""
 
+    # Nobody uses it any more by then, and what it took in is written: it only says good-bye to its own parts.
+    stop_grace_seconds = 3.0
+
     def __init__(self, *, folder: DataFolder, ports: PortBlock) -> None:
         super().__init__("s3", folder=folder)
         self.data = folder.path / "s3"

@@ -10,7 +10,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from easel.embedded.folder import DataFolder
-from easel.embedded.process import READY, STOP_GRACE_SECONDS, Process
+from easel.embedded.process import READY, Process
 from easel.v1 import model_service_pb2, model_service_pb2_grpc
 
 ANSWER_TIMEOUT_SECONDS = 2.0
@@ -85,11 +85,11 @@ class Worker(Service):
         """Ask whether the gateway counts it."""
         return await self._is_counted()
 
-    async def stop(self, *, grace_seconds: float = STOP_GRACE_SECONDS) -> None:
+    async def stop(self) -> None:
         """Ask it to end; while it still loads its model it holds nothing to hand back, and is killed."""
         if self.activity != READY:
             self.kill()
-        await super().stop(grace_seconds=grace_seconds)
+        await super().stop()
 
 
 async def live_workers(target: str) -> Mapping[str, int]:

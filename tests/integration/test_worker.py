@@ -18,6 +18,7 @@ from easel.embedded.nats import Nats
 from easel.embedded.s3 import S3
 from easel.settings import Settings
 from easel.v1.generation_pb2 import GenerationSpec, Phase
+from easel.worker.v1.task_pb2 import AttemptRef
 from tests.unit.inference.conftest import MODEL, bus, connect, gateway, nats, s3, tiny_folder
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, spec
 
@@ -173,7 +174,7 @@ async def test_a_cancelled_drawing_stops_and_the_next_begins(
     await until_drawing(gateway, cancelled)
 
     if by_renewal:
-        gateway.dropped = list(gateway.renewals[-1].attempts)
+        gateway.dropped = [AttemptRef(generation_id=cancelled, attempt=1)]
     else:
         await gateway.cancel(cancelled)
     following = await gateway.queue(drawing())

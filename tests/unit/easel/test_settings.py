@@ -14,7 +14,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_they_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EASEL_NATS_URL", "nats://elsewhere:4222")
-    assert Settings.read().nats_url == "nats://elsewhere:4222"
+    assert Settings.read().nats_url.get_secret_value() == "nats://elsewhere:4222"
 
 
 def test_they_come_from_a_file_too_and_the_environment_goes_first(

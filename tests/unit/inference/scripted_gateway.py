@@ -143,7 +143,7 @@ class ScriptedGateway:
     async def until_no_hint_is_left(self) -> None:
         """Wait until every hint was acknowledged."""
         async with asyncio.timeout(WAIT_SECONDS):
-            while await self.hints_left():
+            while await self.hints_left():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
 
     async def hints_left(self) -> int:
