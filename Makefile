@@ -50,6 +50,11 @@ format: install ## Put the code into shape
 proto: install ## Generate easel/v1 and easel/worker/v1 from protos/
 	scripts/generate
 
+.PHONY: pictures
+pictures: install ## Draw the README's pictures anew, from real runs
+	$(BIN)/python docs/pictures/terminal.py docs/pictures/demo.svg -- make demo
+	$(BIN)/python docs/pictures/terminal.py --last 12 docs/pictures/test.svg -- make test
+
 .PHONY: install
 install: $(INSTALLED) ## Make .venv, which all of this shares; TORCH="torch==2.13.0 OPTIONS" picks a build
 

@@ -55,6 +55,7 @@ async def run(settings: WorkerSettings) -> None:
     stop = asyncio.Event()
     _stop_on_signals(stop)
     worker = Worker(settings)
+    logger.info("starting with the model {}", settings.model, action="start")
     try:
         if await _unless_stopped(worker.start(), stop):
             await worker.work(stop)
@@ -131,8 +132,12 @@ class Worker:
         )
         self._bus.on_connect(renewals.hasten)
         await Cancellation(self._bus, self._attempts).listen()
-        renewing = asyncio.create_task(renewals.run(), name="renewals")
-        watching = asyncio.create_task(self._watch_engine(stop), name="engine watch")
+        background = [
+            asyncio.create_task(renewals.run(), name="renewals"),
+            asyncio.create_task(self._watch_engine(stop), name="engine watch"),
+        ]
+        for task in background:
+            task.add_done_callback(functools.partial(_stop_on_defect, stop=stop))
         claims = Claims(
             Hints(self._bus, model=self._name),
             self._gateways,
@@ -144,9 +149,9 @@ class Worker:
             await claims.run(stop)
             await self._drain()
         finally:
-            watching.cancel()
-            renewing.cancel()
-            await asyncio.wait([watching, renewing])
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
         if not self._engine.alive:
             raise EngineDied
 
@@ -154,6 +159,7 @@ class Worker:
         """Close what `start` opened, also when it did not get far."""
         await self._engine.stop()
         self._encoder.close()
+        self._store.close()
         await self._bus.close()
 
     async def _load(self) -> None:
@@ -228,6 +234,13 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, on_signal, each)
+
+
+def _stop_on_defect(task: "asyncio.Task[None]", *, stop: asyncio.Event) -> None:
+    """Stop the worker rather than go on without one of its parts."""
+    if not task.cancelled() and (error := task.exception()):
+        logger.opt(exception=error).critical("a defect ended the {}", task.get_name(), action="defect")
+        stop.set()
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:

@@ -87,8 +87,14 @@ class Hints:
             return Hint(message, generation_id=TaskHint.FromString(message.data).generation_id)
         except DecodeError:
             logger.warning("unreadable hint on {}", message.subject, action="hint_unreadable")
-            await self._bus.terminate(message, reason="unreadable")
+            await self._remove(message)
             return None
+
+    async def _remove(self, message: Msg) -> None:
+        try:
+            await self._bus.terminate(message, reason="unreadable")
+        except _ERRORS as error:
+            logger.debug("could not remove a hint: {}", repr(error), action="hint_term")
 
     async def _note_empty_pull(self) -> None:
         self._empty_pulls += 1

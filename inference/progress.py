@@ -11,7 +11,7 @@ from easel.worker.v1.progress_pb2 import ProgressReport
 from inference.engine.engine import Stepped
 
 #: Steps that come faster than this are not all reported; the next phase reports the last one.
-MIN_INTERVAL_SECONDS = 0.01
+MIN_INTERVAL_SECONDS = 0.005
 #: How much the latest step counts in the smoothed time of a step.
 SMOOTHING = 0.3
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import stamina
@@ -15,6 +16,7 @@ from inference.pictures import PictureFile
 
 FIRST_WAIT_SECONDS = 0.1
 MAX_WAIT_SECONDS = 2.0
+THREADS = 8
 
 _ERRORS = (MinioException, urllib3.exceptions.HTTPError, OSError)
 _BUCKET_IS_THERE = ("BucketAlreadyOwnedByYou", "BucketAlreadyExists")
@@ -51,6 +53,12 @@ class MinioObjectStore:
         self._client = client
         self._bucket = bucket
         self._timeout_seconds = timeout_seconds
+        # Of its own, since the default one is waited for at the end, and a hanging server may hold a thread for long.
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
+
+    def close(self) -> None:
+        """Let the threads end after what they have in hand."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def ensure_bucket(self) -> None:
         """Make the bucket unless it is there, trying for as long as it takes."""
@@ -72,7 +80,7 @@ class MinioObjectStore:
             wait_max=MAX_WAIT_SECONDS,
         ):
             with attempt:
-                await asyncio.to_thread(action)
+                await asyncio.get_running_loop().run_in_executor(self._threads, action)
 
     def _put(self, key: str, file: PictureFile) -> None:
         try:

@@ -17,7 +17,6 @@ from easel.embedded.failure import StackFailed
 from easel.embedded.folder import DataFolder
 from easel.embedded.launch import bound_to_parent
 
-
 #: How often a process is asked: at first quickly, since most things take milliseconds, then less and less.
 FIRST_PAUSE_SECONDS = 0.005
 LONGEST_PAUSE_SECONDS = 0.1

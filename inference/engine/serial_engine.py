@@ -47,6 +47,7 @@ class SerialEngine:
         # A daemon, so that a wedged device cannot keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._loaded: asyncio.Future[Traits]
+        self._loading_ended = threading.Event()
 
     async def start(self) -> Traits:
         """Load the model, warm it up, and return what it can do.
@@ -72,11 +73,14 @@ class SerialEngine:
         return drawing
 
     async def stop(self) -> bool:
-        """Take nothing more and end the thread after the step in hand; tell whether it has ended."""
+        """Take nothing more and end the thread after the step in hand; tell whether it has ended.
+
+        Loading cannot be interrupted, and is not waited for.
+        """
         self._waiting.put(None)
         if in_hand := self._in_hand:
             in_hand.cancel()
-        if self._thread.ident is not None:
+        if self._loading_ended.is_set():
             await asyncio.to_thread(self._thread.join, STOP_TIMEOUT_SECONDS)
         return not self._thread.is_alive()
 
@@ -86,9 +90,9 @@ class SerialEngine:
             adapter.warm_up()
             traits = adapter.traits
         except BaseException as error:  # noqa: BLE001  # whatever it is, it belongs to the one who waits for `start`
-            self._hand_over(self._refuse_start, error)
+            self._end_loading(self._refuse_start, error)
             return
-        self._hand_over(self._confirm_start, traits)
+        self._end_loading(self._confirm_start, traits)
         while (drawing := self._waiting.get()) is not None:
             self._in_hand = drawing
             try:
@@ -125,9 +129,10 @@ class SerialEngine:
         if not self._loaded.done():
             self._loaded.set_exception(error)
 
-    def _hand_over(self, callback: Callable[..., None], *values: object) -> None:
+    def _end_loading(self, callback: Callable[..., None], outcome: object) -> None:
+        self._loading_ended.set()
         try:
-            self._loop.call_soon_threadsafe(callback, *values)
+            self._loop.call_soon_threadsafe(callback, outcome)
         except RuntimeError:
             logger.debug("the event loop closed before the model was loaded", action="engine_start")
 

@@ -1,0 +1,115 @@
+"""The worker as a whole, in this process, with a scripted model: what a real one does too seldom to wait for."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import SecretStr
+
+from easel.embedded.nats import Nats
+from easel.embedded.s3 import S3
+from inference import models
+from inference.bootstrap import EngineDied, Misconfigured, Worker
+from inference.engine.adapter import DeviceLost
+from inference.settings import WorkerSettings
+from tests.unit.inference.conftest import MODEL
+from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
+from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, spec
+
+
+@pytest.fixture
+def settings(nats: Nats, s3: S3) -> WorkerSettings:
+    return WorkerSettings(
+        model="nobody/scripted",
+        model_name=MODEL,
+        nats_url=nats.url("worker"),
+        s3_endpoint=s3.endpoint,
+        s3_access_key=s3.access_key,
+        s3_secret_key=SecretStr(s3.secret_key),
+        slots=2,
+        renew_seconds=0.05,
+        drain_grace_seconds=60,
+    )
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+async def worker(
+    settings: WorkerSettings, gate: Gate, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Worker]:
+    """A worker whose device is lost in the second step of every drawing, once the gate opens."""
+
+    def lose(_prompt: str, step: int) -> None:
+        if step == 2:
+            gate()
+            raise DeviceLost("illegal memory access")
+
+    monkeypatch.setattr(models, "load", lambda _model, **_given: ScriptedAdapter(lose))
+    worker = Worker(settings)
+    await worker.start()
+    yield worker
+    gate.open()
+    await worker.close()
+
+
+async def two_held(gateway: ScriptedGateway, gate: Gate) -> tuple[str, str]:
+    drawn = await gateway.queue(spec(model=MODEL))
+    await asyncio.to_thread(gate.reached.wait, WAIT_SECONDS)
+    waiting = await gateway.queue(spec(model=MODEL))
+    await gateway.until(lambda: bool(gateway.reports[waiting]))
+    return drawn, waiting
+
+
+async def test_a_lost_device_ends_the_worker_and_only_what_waited_is_handed_back(
+    worker: Worker, gate: Gate, gateway: ScriptedGateway
+) -> None:
+    working = asyncio.create_task(worker.work(asyncio.Event()))
+    drawn, waiting = await two_held(gateway, gate)
+
+    gate.open()
+
+    with pytest.raises(EngineDied):
+        await asyncio.wait_for(working, WAIT_SECONDS)
+    assert [ref.generation_id for release in gateway.releases for ref in release.attempts] == [waiting]
+    assert not gateway.results[drawn]
+    assert not gateway.results[waiting]
+
+
+async def test_a_wedged_device_ends_the_worker_too(worker: Worker, gate: Gate, gateway: ScriptedGateway) -> None:
+    working = asyncio.create_task(worker.work(asyncio.Event()))
+    drawn, waiting = await two_held(gateway, gate)
+
+    worker._engine._pulse.expect(within_seconds=0)
+
+    with pytest.raises(EngineDied):
+        await asyncio.wait_for(working, WAIT_SECONDS)
+    assert [ref.generation_id for release in gateway.releases for ref in release.attempts] == [waiting]
+    assert drawn not in {ref.generation_id for ref in gateway.renewals[-1].attempts}
+
+
+async def test_a_defect_in_the_background_stops_the_worker(
+    worker: Worker, gate: Gate, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> list[object]:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr("inference.renewals.Renewals._renewable", lambda _self: fail())
+
+    await asyncio.wait_for(worker.work(asyncio.Event()), WAIT_SECONDS)
+
+    assert gateway.releases[-1].leaving
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [({"s3_endpoint": "nonsense"}, "EASEL_S3_ENDPOINT"), ({"model": "x/...", "model_name": ""}, "EASEL_MODEL_NAME")],
+)
+def test_what_only_wiring_can_find_out_names_its_setting(
+    settings: WorkerSettings, changed: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(Misconfigured, match=expected):
+        Worker(settings.model_copy(update=changed))
