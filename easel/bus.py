@@ -82,13 +82,13 @@ class Bus:
         """Ask and wait for the answer.
 
         Raises:
-            BusUnavailable: nobody answered in time.
+            BusUnavailable: nobody answered in time, or not in a way that can be read.
         """
         try:
             reply = await self._client.request(subject, message.SerializeToString(), timeout=timeout_seconds)
-        except (nats.errors.Error, TimeoutError) as error:
+            return reply_type.FromString(reply.data)
+        except (nats.errors.Error, TimeoutError, DecodeError) as error:
             raise BusUnavailable(f"no answer on {subject}: {_describe(error)}") from error
-        return reply_type.FromString(reply.data)
 
     async def publish(self, subject: str, message: Message, *, message_id: str | None = None) -> None:
         """Store a message in the stream of its subject and wait until JetStream says so.

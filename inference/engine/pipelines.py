@@ -54,13 +54,19 @@ def traits_of(pipeline: Any, *, name: str) -> Traits:
     )
 
 
-def smallest_request(traits: Traits) -> DrawRequest:
-    """Make the cheapest request that goes through every part of a model."""
+def warm_up_request(traits: Traits, *, device: str) -> DrawRequest:
+    """Make a cheap request that goes through every part of a model.
+
+    On the CPU the smallest, since there is little to warm up; elsewhere of the default size, for which kernels are
+    chosen and memory is taken.
+    """
+    side = 8 * traits.size_multiple
+    small = device == "cpu"
     return DrawRequest(
         prompt="warm-up",
         negative_prompt="",
-        width=min(traits.default_width, 8 * traits.size_multiple),
-        height=min(traits.default_height, 8 * traits.size_multiple),
+        width=min(traits.default_width, side) if small else traits.default_width,
+        height=min(traits.default_height, side) if small else traits.default_height,
         steps=min(WARM_UP_STEPS, traits.max_steps),
         guidance_scale=traits.default_guidance_scale,
         seed=0,

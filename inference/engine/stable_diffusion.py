@@ -25,8 +25,8 @@ class StableDiffusionAdapter:
         return self._traits
 
     def warm_up(self) -> None:
-        """Draw the smallest picture."""
-        request = pipelines.smallest_request(self._traits)
+        """Draw a small picture."""
+        request = pipelines.warm_up_request(self._traits, device=self._pipeline.device.type)
         conditioning = self.encode(request)
         self.decode(self.denoise(request, conditioning, seed=request.seed, on_evaluation=lambda _done, _all: None))
 

@@ -33,8 +33,8 @@ class WholeCallAdapter:
         return self._traits
 
     def warm_up(self) -> None:
-        """Draw the smallest picture."""
-        request = pipelines.smallest_request(self._traits)
+        """Draw a small picture."""
+        request = pipelines.warm_up_request(self._traits, device=self._pipeline.device.type)
         self.denoise(request, self.encode(request), seed=request.seed, on_evaluation=lambda _done, _all: None)
 
     def encode(self, request: DrawRequest) -> Conditioning:

@@ -84,6 +84,15 @@ async def test_a_question_that_is_left_unanswered(bus: Bus) -> None:
         await bus.request("ask", claim("c1"), ClaimResponse, timeout_seconds=0.05)
 
 
+async def test_an_answer_that_cannot_be_read_is_no_answer(bus: Bus) -> None:
+    async def mumble(message: Msg) -> None:
+        await message.respond(b"\xff no message")
+
+    await bus.subscribe("test.claim", mumble)
+    with pytest.raises(BusUnavailable, match="test.claim"):
+        await bus.request("test.claim", claim("1"), ClaimResponse)
+
+
 async def test_publishing_without_a_stream_is_no_success(bus: Bus) -> None:
     with pytest.raises(BusUnavailable, match="not stored on test"):
         await bus.publish("test.a", claim("c1"))
