@@ -1,7 +1,9 @@
 """The connection to NATS that both services share: it never gives up, never buffers, and says when it is there."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import nats
@@ -21,6 +23,15 @@ REQUEST_TIMEOUT_SECONDS = 2.0
 Reply = TypeVar("Reply", bound=Message)
 
 
+@dataclass(frozen=True)
+class _Listener:
+    """Who is called back for what."""
+
+    subject: str
+    queue: str
+    callback: Callable[[Msg], Awaitable[None]]
+
+
 class BusUnavailable(Exception):
     """NATS, or whoever should have answered over it, is out of reach. Whether the message arrived is not known."""
 
@@ -35,27 +46,29 @@ class Bus:
     def __init__(self) -> None:
         self._client = Client()
         self._connect_callbacks: list[Callable[[], None]] = []
-        self._subscriptions: list[Subscription] = []
-        self._closing = self._told = False
+        self._listeners: dict[_Listener, Subscription | None] = {}
         self._connected_since: float | None = None
-        self.jetstream: JetStreamContext = self._client.jetstream(timeout=REQUEST_TIMEOUT_SECONDS)
+        self._closing = self._told = False
+        self._opening: asyncio.Task[None] | None = None
 
     async def connect(self, url: str, *, name: str) -> None:
-        """Connect, trying for as long as it takes."""
-        await self._client.connect(
-            url,
-            name=name,
-            allow_reconnect=True,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type]  # it takes fractions too
-            ping_interval=PING_INTERVAL_SECONDS,
-            max_outstanding_pings=2,
-            pending_size=0,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_connected,
-        )
-        await self._on_connected()
+        """Connect, trying for as long as it takes.
+
+        Raises:
+            ValueError: the URL is none.
+        """
+        self._url, self._name = url, name
+        await self._open()
+
+    @property
+    def jetstream(self) -> JetStreamContext:
+        """JetStream, while there is a connection.
+
+        Raises:
+            BusUnavailable: there is none. (nats-py keeps a trace of each request that it could not send.)
+        """
+        self._require_connection()
+        return self._client.jetstream(timeout=REQUEST_TIMEOUT_SECONDS)
 
     @property
     def connected_seconds(self) -> float:
@@ -84,6 +97,7 @@ class Bus:
         Raises:
             BusUnavailable: nobody answered in time, or not in a way that can be read.
         """
+        self._require_connection()
         try:
             reply = await self._client.request(subject, message.SerializeToString(), timeout=timeout_seconds)
             return reply_type.FromString(reply.data)
@@ -109,29 +123,28 @@ class Bus:
         except nats.errors.Error as error:
             logger.debug("dropped a message on {}: {}", subject, _describe(error), action="bus_drop")
 
-    async def subscribe(
-        self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = ""
-    ) -> Subscription:
+    async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, queue: str = "") -> None:
         """Call back for every message on a subject, across reconnections."""
-        subscription = await self._client.subscribe(subject, queue=queue, cb=callback)
-        self._subscriptions.append(subscription)
-        return subscription
+        listener = _Listener(subject, queue, callback)
+        self._listeners[listener] = None
+        await self._listen(listener)
 
     async def stop_listening(self) -> None:
         """End all subscriptions made with `subscribe`, so that others of their queue groups are asked instead."""
-        for subscription in self._subscriptions:
+        listening, self._listeners = self._listeners, {}
+        for subscription in listening.values():
             try:
-                await subscription.unsubscribe()
+                if subscription is not None:
+                    await subscription.unsubscribe()
             except nats.errors.Error as error:
                 logger.debug("while unsubscribing: {}", _describe(error), action="bus_unsubscribe")
-        self._subscriptions.clear()
 
     async def last(self, stream: str, subject: str, message_type: type[Reply]) -> Reply | None:
         """Read the last message that a stream remembers of a subject, or None if there is none or no telling."""
         try:
             found = await self.jetstream.get_last_msg(stream, subject, direct=True)
             return message_type.FromString(found.data or b"")
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, DecodeError):
+        except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, TimeoutError, DecodeError):
             return None
 
     async def terminate(self, message: Msg, *, reason: str) -> None:
@@ -142,12 +155,45 @@ class Bus:
         """Close at once; nothing is buffered that could be lost."""
         self._closing = True
         self._connect_callbacks.clear()
+        if self._opening is not None:
+            self._opening.cancel()
         if self._connected_since is None and not self._client.is_reconnecting:
             return  # it never connected
         try:
             await self._client.close()
         except nats.errors.Error as error:
             logger.debug("while closing NATS: {}", _describe(error), action="bus_close")
+
+    async def _open(self) -> None:
+        try:
+            await self._client.connect(
+                self._url,
+                name=self._name,
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_WAIT_SECONDS,  # type: ignore[arg-type]  # it takes fractions too
+                ping_interval=PING_INTERVAL_SECONDS,
+                max_outstanding_pings=2,
+                pending_size=0,
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnected,
+                reconnected_cb=self._on_connected,
+                closed_cb=self._on_closed,
+            )
+        except nats.errors.Error as error:
+            raise ValueError(f"cannot connect to NATS: {_describe(error)}") from error
+        for listener in self._listeners:
+            await self._listen(listener)
+        await self._on_connected()
+
+    async def _listen(self, listener: "_Listener") -> None:
+        self._listeners[listener] = await self._client.subscribe(
+            listener.subject, queue=listener.queue, cb=listener.callback
+        )
+
+    def _require_connection(self) -> None:
+        if not self._client.is_connected:
+            raise BusUnavailable("not connected to NATS")
 
     async def _on_connected(self) -> None:
         self._connected_since = time.monotonic()
@@ -159,6 +205,15 @@ class Bus:
         self._connected_since = None
         if not self._closing:
             logger.warning("lost the connection to NATS", action="bus_disconnected")
+
+    async def _on_closed(self) -> None:
+        """Begin anew: an error that the server sends, such as for revoked credentials, closes nats-py's client."""
+        if self._closing:
+            return
+        self._connected_since = None
+        logger.error("NATS closed the connection; connecting anew", action="bus_closed")
+        self._client = Client()
+        self._opening = asyncio.create_task(self._open())
 
     async def _on_error(self, error: Exception) -> None:
         # While there is no connection it comes with every try: the first one says it all.

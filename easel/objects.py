@@ -17,13 +17,8 @@ def connect(settings: Settings, *, endpoint: str) -> Minio:
 
     The region is set, since otherwise the first signature makes a blocking call to ask for it. Retries are left to the
     callers, who know what may be repeated.
-
-    Raises:
-        ValueError: the endpoint is no URL of the form `http(s)://host[:port]`.
     """
     url = urlsplit(endpoint)
-    if url.scheme not in ("http", "https") or not url.netloc or url.path.strip("/"):
-        raise ValueError(f"an S3 endpoint looks like http(s)://host[:port], not {endpoint!r}")
     return Minio(
         url.netloc,
         access_key=settings.s3_access_key or None,

@@ -2,8 +2,9 @@
 
 import sys
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from easel.logs import LogFormat
@@ -32,6 +33,23 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field("INFO", description="The least level that is logged.")
     log_format: LogFormat = Field("human", description="`human` for people, `json` for collectors.")
 
+    @field_validator("s3_endpoint", "s3_public_endpoint")
+    @classmethod
+    def _is_an_endpoint(cls, endpoint: str, info: ValidationInfo) -> str:
+        url = urlsplit(endpoint)
+        is_one = url.scheme in ("http", "https") and url.netloc != "" and not url.path.strip("/")
+        if not is_one and not (endpoint == "" and info.field_name == "s3_public_endpoint"):
+            raise ValueError("an S3 endpoint looks like http(s)://host[:port]")
+        return endpoint
+
+    @field_validator("nats_url")
+    @classmethod
+    def _is_a_nats_url(cls, url: SecretStr) -> SecretStr:
+        parts = urlsplit(url.get_secret_value())
+        if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
+            raise ValueError("a NATS URL looks like nats://user:password@host:port")
+        return url
+
     @classmethod
     def read(cls, **given: Any) -> Self:
         """Read the settings, or end the process with one line for each that is wrong.
@@ -43,6 +61,6 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             for problem in error.errors():
-                name = "EASEL_" + "_".join(str(part) for part in problem["loc"]).upper()
-                print(f"{name}: {problem['msg']}", file=sys.stderr)
+                name = "".join(f"EASEL_{part}: ".upper() for part in problem["loc"])
+                print(f"{name}{problem['msg'].removeprefix('Value error, ')}", file=sys.stderr)
             raise SystemExit(2) from None

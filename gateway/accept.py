@@ -46,6 +46,15 @@ class Acceptance:
         self._backlog = backlog
         self._nudge_dispatch = nudge_dispatch
 
+    async def find_generation(self, *, owner: str, request_id: str, spec: GenerationSpec) -> Generation | None:
+        """Find what a request made when it was sent before.
+
+        Raises:
+            RequestIdConflict: the request_id was used with another spec.
+        """
+        found = await self._generations.find_request(owner=owner, request_id=request_id) if request_id else None
+        return None if found is None else _same(found, to_json(spec))
+
     async def create_generation(
         self, *, owner: str, request_id: str, spec: GenerationSpec, resolved_spec: GenerationSpec
     ) -> Generation:
@@ -55,15 +64,15 @@ class Acceptance:
             RequestIdConflict: the request_id was used with another spec.
             BacklogFull: as many generations wait for the model as may.
         """
-        as_sent = to_json(spec)
         try:
             self._backlog.admit(resolved_spec.model)
         except BacklogFull:
             # What was accepted before is not refused now.
-            found = await self._generations.find_request(owner=owner, request_id=request_id) if request_id else None
+            found = await self.find_generation(owner=owner, request_id=request_id, spec=spec)
             if found is None:
                 raise
-            return _same(found, as_sent)
+            return found
+        as_sent = to_json(spec)
         generation, created = await self._generations.create_generation(
             owner=owner,
             request_id=request_id or None,

@@ -7,7 +7,7 @@ import nats.js.errors
 from loguru import logger
 
 from easel import subjects
-from easel.bus import Bus
+from easel.bus import Bus, BusUnavailable
 from easel.worker.v1.task_pb2 import CancelNotice, Nudge
 from gateway.record.generation import Change
 
@@ -40,5 +40,5 @@ class Announcements:
         subject = subjects.task(change.model, change.generation_id)
         try:
             await self._bus.jetstream.purge_stream(subjects.TASKS_STREAM, subject=subject)
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+        except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             logger.debug("a hint stays: {!r}", error, action="withdraw", generation_id=change.generation_id)

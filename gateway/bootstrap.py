@@ -37,6 +37,8 @@ CATALOGUE_SECONDS = 1.0
 BACKLOG_SECONDS = 0.5
 #: How long balancers get to notice that we go.
 SHUTDOWN_NOTICE_SECONDS = 0.1
+#: How long the loops get to end their steps in hand: a pull for results takes a second and must not be cancelled.
+LOOPS_GRACE_SECONDS = 3.0
 
 
 async def serve(settings: GatewaySettings) -> None:
@@ -90,6 +92,7 @@ class Gateway:
             await backlog.count(catalogue.models)
 
         self._catalogue = catalogue
+        self._looping = False
         self._loops = (
             topology,
             self._dispatching,
@@ -139,6 +142,10 @@ class Gateway:
         )
         await self._bus.stop_listening()
         await self._worker_requests.drain()
+        for loop in self._loops:
+            loop.stop()
+        if self._looping:
+            await asyncio.wait([work], timeout=LOOPS_GRACE_SECONDS)
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
@@ -148,7 +155,6 @@ class Gateway:
 
     async def _work(self) -> None:
         await self._wait_for_schema()
-        await self._catalogue.refresh()
         await self._bus.connect(self._settings.nats_url.get_secret_value(), name="easel-gateway")
         await self._worker_requests.listen()
         await self._hub.listen()
@@ -156,6 +162,7 @@ class Gateway:
         # First the streams, so that nothing else looks for them in vain; if it fails, its loop tries again.
         with contextlib.suppress(BusUnavailable, DatabaseUnavailable):
             await self._ensure_topology()
+        self._looping = True
         async with asyncio.TaskGroup() as tasks:
             for loop in self._loops:
                 tasks.create_task(loop.run())

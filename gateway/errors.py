@@ -29,8 +29,10 @@ class Violation:
 class InvalidRequest(Error):
     """Some fields are wrong, all of them named."""
 
-    def __init__(self, violations: Sequence[Violation]) -> None:
+    def __init__(self, violations: Sequence[Violation], *, depends_on_model: bool = False) -> None:
         self.violations = tuple(violations)
+        #: Whether all of it is about what the model takes, so that it may have been right some time before.
+        self.depends_on_model = depends_on_model
         super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in violations))
 
 

@@ -25,16 +25,24 @@ class Loop:
         self._interval_seconds = interval_seconds
         self._nudged = asyncio.Event()
         self._out = False
+        self._stopping = False
 
     def nudge(self) -> None:
         """Have the next step start now."""
         self._nudged.set()
 
+    def stop(self) -> None:
+        """Have it end after the step in hand."""
+        self._stopping = True
+        self.nudge()
+
     async def run(self) -> None:
-        """Run until cancelled."""
-        while True:
+        """Run until stopped or cancelled."""
+        while not self._stopping:
             self._nudged.clear()
             await asyncio.sleep(0 if await self._succeeds() else OUTAGE_SECONDS)
+            if self._stopping:
+                return
             try:
                 async with asyncio.timeout(self._interval_seconds):
                     await self._nudged.wait()

@@ -2,6 +2,7 @@
 
 import uuid
 
+from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 
@@ -10,6 +11,7 @@ from easel.bus import Bus
 from easel.worker.v1.progress_pb2 import ProgressReport
 from gateway.errors import DatabaseUnavailable
 from gateway.record.documents import to_json
+from gateway.record.generation import Json
 from gateway.record.generations import Attempt, Generations
 
 #: How often progress is written: GetGeneration is at most this, and a statement, behind the stream.
@@ -26,7 +28,7 @@ class ProgressWriter:
     def __init__(self, bus: Bus, generations: Generations) -> None:
         self._bus = bus
         self._generations = generations
-        self._latest: dict[Attempt, ProgressReport] = {}
+        self._latest: dict[Attempt, tuple[int, Json]] = {}
 
     async def listen(self) -> None:
         """Subscribe; the bus keeps the subscription across reconnections."""
@@ -41,7 +43,7 @@ class ProgressWriter:
         latest, self._latest = self._latest, {}
         try:
             await self._generations.save_progress(
-                [(attempt, report.sequence, to_json(report.progress)) for attempt, report in latest.items()]
+                [(attempt, sequence, progress) for attempt, (sequence, progress) in latest.items()]
             )
         except DatabaseUnavailable:
             self._latest = {**latest, **self._latest}
@@ -52,9 +54,9 @@ class ProgressWriter:
         if report is None:
             return
         attempt = Attempt(generation_id=report.generation_id, number=report.progress.attempt)
-        known = self._latest.get(attempt)
-        if known is None or known.sequence < report.sequence:
-            self._latest[attempt] = report
+        sequence, _ = self._latest.get(attempt, (0, None))
+        if sequence < report.sequence:
+            self._latest[attempt] = (report.sequence, to_json(report.progress))
 
 
 def read_report(message: Msg) -> ProgressReport | None:
@@ -62,6 +64,7 @@ def read_report(message: Msg) -> ProgressReport | None:
     try:
         report = ProgressReport.FromString(message.data)
         report.generation_id = str(uuid.UUID(report.generation_id))
-    except (DecodeError, ValueError):
+        to_json(report.progress)
+    except (DecodeError, json_format.Error, ValueError):
         return None
     return report

@@ -1,5 +1,6 @@
 """The projection: takes results off the stream RESULTS and commits them to the record."""
 
+import contextlib
 import uuid
 
 import nats.errors
@@ -58,22 +59,30 @@ class Projection:
         for index, message in enumerate(messages):
             try:
                 await self._take(message)
-            except (BusUnavailable, DatabaseUnavailable):
+            except BaseException:
                 await self._put_back(messages[index:])
                 raise
 
     async def _fetch(self) -> list[Msg]:
+        jetstream = self._bus.jetstream
         try:
             if self._subscription is None:
-                self._subscription = await self._bus.jetstream.pull_subscribe_bind(
+                self._subscription = await jetstream.pull_subscribe_bind(
                     consumer=subjects.PROJECTION_CONSUMER, stream=subjects.RESULTS_STREAM
                 )
             return await self._subscription.fetch(BATCH, timeout=FETCH_SECONDS)
         except TimeoutError:
             return []
         except (nats.errors.Error, nats.js.errors.Error) as error:
-            self._subscription = None
+            await self._unbind()
             raise BusUnavailable(f"no results: {error!r}") from error
+
+    async def _unbind(self) -> None:
+        """End the subscription, which nats-py would renew at each reconnection for ever."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
 
     async def _take(self, message: Msg) -> None:
         try:
@@ -85,7 +94,8 @@ class Projection:
             logger.error("an unreadable result was stored: {!r}", error, action="unreadable_result")
             parameters = {"subject": message.subject, "data": message.data, "error": str(error)}
             await self._database.execute(_STORE_UNREADABLE, parameters)
-            await self._bus.terminate(message, reason="unreadable")
+            with contextlib.suppress(nats.errors.Error):  # it comes again, and is stored again
+                await self._bus.terminate(message, reason="unreadable")
         else:
             await self._acknowledge(message)
 

@@ -1,10 +1,13 @@
 """The gateway's settings."""
 
 from datetime import timedelta
+from typing import Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from easel.settings import Settings
+
+SWEEPS_PER_LEASE = 5
 
 
 class GatewaySettings(Settings):
@@ -12,7 +15,7 @@ class GatewaySettings(Settings):
 
     database_url: SecretStr = Field(description="PostgreSQL 18 or later: `postgresql://user:password@host:port/name`.")
     database_pool_size: int = Field(10, ge=1, description="The most connections to PostgreSQL.")
-    database_timeout_seconds: float = Field(10, gt=0, description="How long one transaction may take.")
+    database_timeout_seconds: float = Field(5, gt=0, description="How long a statement may take before UNAVAILABLE.")
     listen: str = Field("127.0.0.1:50051", description="The host and port of the gRPC server.")
     reflection: bool = Field(True, description="Whether gRPC reflection is served.")
     lease_seconds: float = Field(30, gt=0, description="How long an attempt is its worker's without a renewal.")
@@ -32,6 +35,21 @@ class GatewaySettings(Settings):
         if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("a PostgreSQL URL looks like postgresql://user:password@host:port/name")
         return url
+
+    @field_validator("listen")
+    @classmethod
+    def _is_an_address(cls, listen: str) -> str:
+        host, _, port = listen.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError("an address looks like host:port, such as 127.0.0.1:50051 or [::]:50051")
+        return listen
+
+    @model_validator(mode="after")
+    def _sweeps_often_enough(self) -> Self:
+        # A round that took half a lease counts as an outage: then nothing would ever be judged.
+        if self.sweep_seconds > self.lease_seconds / SWEEPS_PER_LEASE:
+            raise ValueError(f"EASEL_SWEEP_SECONDS must be at most a {SWEEPS_PER_LEASE}th of EASEL_LEASE_SECONDS")
+        return self
 
     @property
     def lease(self) -> timedelta:

@@ -107,17 +107,22 @@ class Topology:
             await jetstream.add_stream(wanted)
             logger.info("made stream {}", wanted.name, action="stream_made")
             return
-        if any(getattr(found, name) != value for name, value in _given(wanted).items()):
+        if _differs(found, wanted):
             await jetstream.update_stream(wanted)
             logger.info("updated stream {}", wanted.name, action="stream_updated")
 
     async def _ensure_consumer(self, stream: str, wanted: ConsumerConfig) -> None:
+        jetstream = self._bus.jetstream
         try:
-            await self._bus.jetstream.consumer_info(stream, str(wanted.durable_name))
+            found = (await jetstream.consumer_info(stream, str(wanted.durable_name))).config
         except nats.js.errors.NotFoundError:
-            await self._bus.jetstream.add_consumer(stream, wanted)
+            found = None
+        if found is None or _differs(found, wanted):
+            await jetstream.add_consumer(stream, wanted)
             logger.info("made consumer {} of {}", wanted.durable_name, stream, action="consumer_made")
 
 
-def _given(config: StreamConfig) -> dict[str, object]:
-    return {name: value for name, value in vars(config).items() if value not in (None, False)}
+def _differs(found: StreamConfig | ConsumerConfig, wanted: StreamConfig | ConsumerConfig) -> bool:
+    """Whether what is there differs in anything that we ask for; the rest is the server's to choose."""
+    given = {name: value for name, value in vars(wanted).items() if value not in (None, False)}
+    return any(getattr(found, name) != value for name, value in given.items())

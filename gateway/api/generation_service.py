@@ -17,7 +17,7 @@ from gateway.api import specs
 from gateway.api.calls import owner
 from gateway.api.messages import to_images, to_message
 from gateway.catalogue import Catalogue
-from gateway.errors import GenerationNotFound, GenerationNotSucceeded
+from gateway.errors import GenerationNotFound, GenerationNotSucceeded, InvalidRequest
 from gateway.images import ImageSigner
 from gateway.record.generation import Generation, State
 from gateway.record.generations import Generations
@@ -113,7 +113,18 @@ class GenerationService(GenerationServiceServicer):
         self, request: messages.CreateGenerationRequest | messages.GenerateRequest
     ) -> Generation:
         models = await self._catalogue.including(request.spec.model)
-        resolved_spec = specs.resolve(request.spec, request_id=request.request_id, models=models)
+        try:
+            resolved_spec = specs.resolve(request.spec, request_id=request.request_id, models=models)
+        except InvalidRequest as refused:
+            # Models change: what was accepted before is not refused now.
+            found = None
+            if refused.depends_on_model:
+                found = await self._acceptance.find_generation(
+                    owner=owner.get(), request_id=request.request_id, spec=request.spec
+                )
+            if found is None:
+                raise
+            return found
         return await self._acceptance.create_generation(
             owner=owner.get(), request_id=request.request_id, spec=request.spec, resolved_spec=resolved_spec
         )

@@ -32,7 +32,7 @@ def to_message(generation: Generation, *, signer: ImageSigner, queue_position: i
         message.progress.CopyFrom(from_json(generation.progress, Progress()))
     if queue_position is not None:
         message.progress.queue_position = queue_position
-        message.progress.steps = message.resolved_spec.steps
+        message.progress.steps = message.resolved_spec.steps * message.resolved_spec.image_count
     for name in ("create_time", "start_time", "end_time", "deadline_time", "purge_time"):
         time = getattr(generation, name)
         if time is not None:

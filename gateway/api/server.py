@@ -1,6 +1,7 @@
 """The gRPC server: options, health, reflection, and its shutdown."""
 
 import asyncio
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -42,6 +43,30 @@ SERVICES = (
 )
 
 
+class _Health(health.aio.HealthServicer):
+    """The health service, whose watches end when the server stops; grpcio's own would hold it up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopping = asyncio.Event()
+
+    async def Watch(  # noqa: N802  # the name of the RPC
+        self, request: health_pb2.HealthCheckRequest, context: Any
+    ) -> None:
+        """Tell of changes until the server stops."""
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([watching, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            watching.cancel()
+            stopping.cancel()
+
+    def end_watches(self) -> None:
+        """End all watches, present and to come."""
+        self._stopping.set()
+
+
 class Server:
     """The gRPC server of a gateway."""
 
@@ -55,7 +80,7 @@ class Server:
     ) -> None:
         self._listen = listen
         self._server = grpc.aio.server(interceptors=[CallInterceptor()], options=OPTIONS)
-        self._health = health.aio.HealthServicer()
+        self._health = _Health()
         add_GenerationServiceServicer_to_server(generation_service, self._server)
         add_ModelServiceServicer_to_server(model_service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -93,4 +118,5 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(notice_seconds)
         hub.close()
+        self._health.end_watches()
         await self._server.stop(grace_seconds)

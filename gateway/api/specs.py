@@ -20,8 +20,10 @@ MAX_PROMPT_LENGTH = 4_000
 MAX_SEED = 2**53 - 1
 #: Drawn seeds stay below this, so that people can type them.
 DRAWN_SEEDS = 2**32
+SHORTEST = timedelta(seconds=1)
 MAX_TIMEOUT = timedelta(days=7)
 MAX_URL_LIFETIME = timedelta(days=7)
+NANOS_PER_SECOND = 1_000_000_000
 MAX_PRIORITY = 100
 MAX_LABELS = 32
 MAX_LABEL_VALUE_LENGTH = 255
@@ -34,14 +36,19 @@ class _Violations:
 
     def __init__(self) -> None:
         self._found: list[Violation] = []
+        self._independent_of_model = 0
 
     def expect(self, holds: bool, field: str, description: str) -> None:
         if not holds:
             self._found.append(Violation(field, description))
 
+    def come_to_the_model(self) -> None:
+        """Take note that all further ones depend on the model."""
+        self._independent_of_model = len(self._found)
+
     def raise_any(self) -> None:
         if self._found:
-            raise InvalidRequest(self._found)
+            raise InvalidRequest(self._found, depends_on_model=self._independent_of_model == 0)
 
 
 def check_generation_id(generation_id: str) -> str:
@@ -81,12 +88,9 @@ def check_lifetime(lifetime: Duration | None, *, default: timedelta) -> timedelt
     """
     if lifetime is None:
         return default
-    violations = _Violations()
-    violations.expect(
-        timedelta(seconds=1) <= _timedelta(lifetime) <= MAX_URL_LIFETIME, "lifetime", "must be 1 second to 7 days"
-    )
-    violations.raise_any()
-    return _timedelta(lifetime)
+    if not _is_within(lifetime, SHORTEST, MAX_URL_LIFETIME):
+        raise InvalidRequest([Violation("lifetime", "must be 1 second to 7 days")])
+    return lifetime.ToTimedelta()
 
 
 def resolve(spec: GenerationSpec, *, request_id: str, models: Mapping[str, Model]) -> GenerationSpec:
@@ -103,6 +107,7 @@ def resolve(spec: GenerationSpec, *, request_id: str, models: Mapping[str, Model
     _check_labels(spec, violations)
     _check_output(spec, violations)
     _check_scheduling(spec, violations)
+    violations.come_to_the_model()
     model = _find_model(spec, models, violations)
     if model is not None:
         _check_against_model(spec, model, violations)
@@ -137,7 +142,7 @@ def _check_labels(spec: GenerationSpec, violations: _Violations) -> None:
             violations.expect(
                 False,
                 "spec.labels",
-                f"key {key[:80]!r} must be 1 to 63 letters, digits, `_`, `-`, `.` and `/`",
+                f"key {key[:80]!a} must be 1 to 63 letters, digits, `_`, `-`, `.` and `/`",
             )
             continue
         violations.expect(
@@ -166,11 +171,7 @@ def _check_scheduling(spec: GenerationSpec, violations: _Violations) -> None:
         -MAX_PRIORITY <= spec.priority <= MAX_PRIORITY, "spec.priority", f"must be -{MAX_PRIORITY} to {MAX_PRIORITY}"
     )
     if spec.HasField("timeout"):
-        violations.expect(
-            timedelta(seconds=1) <= _timedelta(spec.timeout) <= MAX_TIMEOUT,
-            "spec.timeout",
-            "must be 1 second to 7 days",
-        )
+        violations.expect(_is_within(spec.timeout, SHORTEST, MAX_TIMEOUT), "spec.timeout", "must be 1 second to 7 days")
     if spec.HasField("seed"):
         last = spec.seed + max(1, spec.image_count) - 1
         violations.expect(
@@ -246,5 +247,10 @@ def _check_whole(resolved: GenerationSpec, model: Model, violations: _Violations
     )
 
 
-def _timedelta(duration: Duration) -> timedelta:
-    return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
+def _is_within(duration: Duration, shortest: timedelta, longest: timedelta) -> bool:
+    """Whether a duration is a valid one, which messages do not promise, and within limits of whole seconds."""
+    nanos = duration.seconds * NANOS_PER_SECOND + duration.nanos
+    return (
+        0 <= duration.nanos < NANOS_PER_SECOND
+        and shortest.total_seconds() * NANOS_PER_SECOND <= nanos <= longest.total_seconds() * NANOS_PER_SECOND
+    )

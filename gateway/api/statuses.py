@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -15,8 +16,17 @@ from easel.v1.error_reason_pb2 import ErrorReason
 from gateway import errors
 
 ERROR_DOMAIN = "easel"
+#: What goes over the wire as it is.
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+_CUT = " ..."
 RETRY_SOON = timedelta(seconds=1)
 RETRY_WHEN_DRAINED = timedelta(seconds=5)
+
+#: Clients refuse trailers of more than 8 KiB, and then show that instead of the error. The message takes a part in the
+#: form it has on the wire, percent-encoded; the details take one in base64.
+MAX_MESSAGE_BYTES = 2_000
+MAX_VIOLATIONS_BYTES = 3_000
+MAX_FIELDS_BYTES = 500
 
 
 @dataclass(frozen=True)
@@ -29,16 +39,18 @@ class _Row:
 
 def _bad_request(error: errors.Error) -> list[Message]:
     assert isinstance(error, errors.InvalidRequest)  # noqa: S101
-    violations = [
-        error_details_pb2.BadRequest.FieldViolation(field=violation.field, description=violation.description)
-        for violation in error.violations
-    ]
-    return [error_details_pb2.BadRequest(field_violations=violations)]
+    bad_request = error_details_pb2.BadRequest()
+    for violation in error.violations:
+        listed = bad_request.field_violations.add(field=violation.field, description=violation.description)
+        if bad_request.ByteSize() > MAX_VIOLATIONS_BYTES:
+            bad_request.field_violations.remove(listed)
+            break
+    return [bad_request]
 
 
 def _conflict(error: errors.Error) -> dict[str, str]:
     assert isinstance(error, errors.RequestIdConflict)  # noqa: S101
-    return {"id": error.generation_id, "fields": ",".join(error.fields)}
+    return {"id": error.generation_id, "fields": _shortened(",".join(error.fields), MAX_FIELDS_BYTES)}
 
 
 def _state(error: errors.Error) -> dict[str, str]:
@@ -96,8 +108,22 @@ def _status(
     details: list[Message],
 ) -> grpc.Status:
     info = error_details_pb2.ErrorInfo(reason=ErrorReason.Name(reason), domain=ERROR_DOMAIN, metadata=metadata)
+    message = _shortened(message, MAX_MESSAGE_BYTES)
     packed = []
     for detail in (info, *details):
         packed.append(AnyMessage())
         packed[-1].Pack(detail)
     return rpc_status.to_status(status_pb2.Status(code=code.value[0], message=message, details=packed))
+
+
+def _shortened(text: str, most_bytes: int) -> str:
+    """Cut a text to so many bytes on the wire, percent-encoded, and show that it was cut."""
+    if len(quote(text, safe=_PLAIN)) <= most_bytes:
+        return text
+    size, kept = 0, []
+    for character in text:
+        size += len(quote(character, safe=_PLAIN))
+        if size > most_bytes - len(_CUT):
+            break
+        kept.append(character)
+    return "".join(kept) + _CUT

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+import psycopg.errors
 from loguru import logger
 from psycopg.types.string import TextLoader
 from sqlalchemy import CursorResult, Executable, event
@@ -35,10 +36,12 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
+        self._abandoned: set[asyncio.Future[CursorResult[Any]]] = set()
         self._engine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
             max_overflow=0,
+            hide_parameters=True,  # among them are prompts, which must not get into logs
             pool_timeout=timeout_seconds,
             connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "easel-gateway"},
         )
@@ -51,8 +54,16 @@ class Database:
         Raises:
             DatabaseUnavailable: whether the statement took effect is not known.
         """
-        async with self._reached(), self._autocommit.connect() as connection:
-            return await connection.execute(statement, parameters)
+        running = asyncio.ensure_future(self._execute(statement, parameters))
+        try:
+            await asyncio.wait([running], timeout=self._timeout_seconds)
+            if running.done():
+                return running.result()
+        finally:
+            if not running.done():
+                self._abandon(running)
+        logger.warning("the database did not answer in {} s", self._timeout_seconds, action="database_unavailable")
+        raise DatabaseUnavailable
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -61,20 +72,39 @@ class Database:
         Raises:
             DatabaseUnavailable: whether the transaction was committed is not known.
         """
-        async with self._reached(), self._engine.begin() as connection:
+        async with self._reached(), asyncio.timeout(self._timeout_seconds), self._engine.begin() as connection:
             yield connection
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._abandoned:
+            await asyncio.wait(self._abandoned, timeout=self._timeout_seconds)
         await self._engine.dispose()
+
+    async def _execute(self, statement: Executable, parameters: Any) -> CursorResult[Any]:
+        async with self._reached(), self._autocommit.connect() as connection:
+            return await connection.execute(statement, parameters)
+
+    def _abandon(self, running: "asyncio.Future[CursorResult[Any]]") -> None:
+        """Cancel a statement without waiting for it: with a frozen server, psycopg takes ten seconds to give up."""
+        running.cancel()
+        self._abandoned.add(running)
+
+        def forget(done: "asyncio.Future[CursorResult[Any]]") -> None:
+            self._abandoned.discard(done)
+            if not done.cancelled():
+                done.exception()  # seen, and of no interest any more
+
+        running.add_done_callback(forget)
 
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                yield
+            yield
         except DBAPIError as error:
-            if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+            # A missing table: nobody has migrated the database yet.
+            no_schema = isinstance(error.orig, psycopg.errors.UndefinedTable)
+            if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated or no_schema:
                 logger.warning("the database is out of reach: {}", error.orig, action="database_unavailable")
                 raise DatabaseUnavailable from error
             raise

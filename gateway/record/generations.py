@@ -24,6 +24,9 @@ MAX_QUEUE_POSITION = 1_000
 
 MAX_BACKOFF = timedelta(minutes=1)
 
+#: Failures that say nothing against the request: while storage is away, each would come to its end otherwise.
+BLAMELESS_REASONS = ("FAILURE_REASON_STORAGE",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
@@ -241,6 +244,7 @@ class Generations:
             "attempt": attempt.number,
             "failure": json.dumps(failure),
             "retryable": bool(failure.get("retryable", False)),
+            "losses": 0 if failure.get("reason") in BLAMELESS_REASONS else 1,
             **_policy(policy),
         }
         return await self._change(_FAIL, parameters)
@@ -330,19 +334,12 @@ _BACKLOG = text("""
     SELECT count(*) FROM (SELECT FROM generations WHERE model = :model AND state = 'QUEUED' LIMIT :limit) AS waiting
 """)
 
-# The attempt of a generation that leaves RUNNING ends in the same statement.
+# The attempt of a generation that leaves RUNNING ends with it: a trigger sees to that, unless the statement says how.
 
 _CANCEL = text("""
-    WITH running AS (
-        SELECT id, attempt FROM generations WHERE id = :id AND owner = :owner AND state IN ('QUEUED', 'RUNNING')
-        FOR UPDATE
-    ), stopped AS (
-        UPDATE attempts SET outcome = 'STOPPED', end_time = now() FROM running
-        WHERE generation_id = running.id AND number = running.attempt AND outcome IS NULL
-    )
     UPDATE generations SET state = 'CANCELLED', end_time = now(), lease_expire_time = NULL
-    FROM running WHERE generations.id = running.id AND generations.state IN ('QUEUED', 'RUNNING')
-    RETURNING generations.id, revision, state, model
+    WHERE id = :id AND owner = :owner AND state IN ('QUEUED', 'RUNNING')
+    RETURNING id, revision, state, model
 """)
 
 _ROOM = text("""
@@ -423,7 +420,7 @@ _RELEASE = text("""
 
 _SUCCEED = text("""
     WITH target AS (
-        SELECT id, attempt FROM generations
+        SELECT id FROM generations
         WHERE id = :id AND state IN ('QUEUED', 'RUNNING')
           AND EXISTS (SELECT FROM attempts WHERE generation_id = :id AND number = :attempt)
         FOR UPDATE
@@ -434,29 +431,30 @@ _SUCCEED = text("""
         FROM target WHERE generations.id = target.id AND generations.state IN ('QUEUED', 'RUNNING')
         RETURNING generations.id, revision, state, model
     ), ended AS (
-        UPDATE attempts SET outcome = CASE WHEN number = :attempt THEN 'SUCCEEDED' ELSE 'SUPERSEDED' END,
-                            end_time = now()
-        FROM target
-        WHERE generation_id = target.id AND (number = :attempt OR (number = target.attempt AND outcome IS NULL))
+        UPDATE attempts SET outcome = 'SUCCEEDED', end_time = now() FROM target
+        WHERE generation_id = target.id AND number = :attempt
     )
     SELECT id, revision, state, model FROM won
 """)
 
-# lost_attempts counts the loss that made a request run alone, then those while alone.
+# lost_attempts counts the loss that made a request run alone, then those while alone. The wait grows with all attempts.
 _LOSE = """
         state = CASE WHEN {given_up} THEN 'FAILED' ELSE 'QUEUED' END,
-        lost_attempts = lost_attempts + 1,
+        lost_attempts = lost_attempts + {losses},
         available_time = now() + least(CAST(:max_backoff AS interval),
-                                       CAST(:backoff AS interval) * power(2, least(lost_attempts, 20))),
+                                       CAST(:backoff AS interval) * power(2, least(attempt - 1, 20))),
         dispatched_time = NULL,
         lease_expire_time = NULL,
         end_time = CASE WHEN {given_up} THEN now() END
 """
 
+# What is not the request's fault is tried again for as long as it takes.
+_GIVEN_UP = "(NOT :retryable OR (:losses > 0 AND lost_attempts >= :max_lost))"
+
 _FAIL = text(f"""
     WITH failed AS (
-        UPDATE generations SET {_LOSE.format(given_up="NOT :retryable OR lost_attempts >= :max_lost")},
-            failure = CASE WHEN NOT :retryable OR lost_attempts >= :max_lost THEN CAST(:failure AS jsonb) END
+        UPDATE generations SET {_LOSE.format(given_up=_GIVEN_UP, losses=":losses")},
+            failure = CASE WHEN {_GIVEN_UP} THEN CAST(:failure AS jsonb) END
         WHERE id = :id AND state = 'RUNNING' AND attempt = :attempt
         RETURNING id, attempt, revision, state, model
     ), ended AS (
@@ -468,7 +466,7 @@ _FAIL = text(f"""
 
 _REQUEUE_LOST = text(f"""
     WITH lost AS (
-        UPDATE generations SET {_LOSE.format(given_up="lost_attempts >= :max_lost")},
+        UPDATE generations SET {_LOSE.format(given_up="lost_attempts >= :max_lost", losses=1)},
             failure = CASE WHEN lost_attempts >= :max_lost THEN jsonb_build_object(
                 'reason', 'FAILURE_REASON_DEAD_LETTER',
                 'message', 'given up: ' || (lost_attempts + 1) || ' attempts were lost, the last ones drawn alone'
@@ -486,18 +484,12 @@ _REQUEUE_LOST = text(f"""
 """)  # noqa: S608
 
 _EXPIRE = text("""
-    WITH expired AS (
-        UPDATE generations SET state = 'EXPIRED', end_time = now(), lease_expire_time = NULL
-        WHERE id IN (
-            SELECT id FROM generations WHERE state IN ('QUEUED', 'RUNNING') AND deadline_time < :overdue_before
-            ORDER BY deadline_time LIMIT :rows FOR UPDATE SKIP LOCKED
-        ) AND state IN ('QUEUED', 'RUNNING')
-        RETURNING id, attempt, revision, state, model
-    ), ended AS (
-        UPDATE attempts SET outcome = 'STOPPED', end_time = now() FROM expired
-        WHERE generation_id = id AND number = attempt AND outcome IS NULL
-    )
-    SELECT id, revision, state, model FROM expired
+    UPDATE generations SET state = 'EXPIRED', end_time = now(), lease_expire_time = NULL
+    WHERE id IN (
+        SELECT id FROM generations WHERE state IN ('QUEUED', 'RUNNING') AND deadline_time < :overdue_before
+        ORDER BY deadline_time LIMIT :rows FOR UPDATE SKIP LOCKED
+    ) AND state IN ('QUEUED', 'RUNNING')
+    RETURNING id, revision, state, model
 """)
 
 _SAVE_PROGRESS = text("""

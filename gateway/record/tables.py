@@ -2,7 +2,7 @@
 
 Two triggers, made by the first migration, keep the promises that no caller can forget: `guard_generation` refuses every
 change of state outside the state machine and numbers the others (`revision`), and `record_event` writes the event of
-each change in the same transaction.
+each change in the same transaction, and ends the attempt of a generation that leaves RUNNING.
 """
 
 from sqlalchemy import (
@@ -106,9 +106,7 @@ attempts = Table(
     Column("progress_sequence", BigInteger, nullable=False, server_default=text("0")),
     Column("start_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("end_time", DateTime(timezone=True)),
-    CheckConstraint(
-        "outcome IN ('SUCCEEDED', 'FAILED', 'LOST', 'RELEASED', 'SUPERSEDED', 'STOPPED')", name="outcome_known"
-    ),
+    CheckConstraint("outcome IN ('SUCCEEDED', 'FAILED', 'LOST', 'RELEASED', 'STOPPED')", name="outcome_known"),
 )
 
 events = Table(

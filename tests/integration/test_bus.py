@@ -16,6 +16,8 @@ from easel.worker.v1.claim_pb2 import ClaimAnswer, ClaimRequest, ClaimResponse
 
 STREAM = "TEST"
 
+PATIENCE_SECONDS = 20.0
+
 GRANTED = ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_GRANTED)
 
 
@@ -157,6 +159,28 @@ async def test_who_stops_listening_hears_no_more_but_still_speaks(bus: Bus) -> N
     with pytest.raises(BusUnavailable):
         await bus.request("news", claim("c1"), ClaimResponse, timeout_seconds=0.5)
     assert arrived.empty()
+
+
+async def test_an_error_of_the_server_that_closes_the_client_is_survived(bus: Bus, reconnected: asyncio.Event) -> None:
+    arrived = await listen(bus, "test.claim")
+    await bus._client._process_err("'user authentication expired'")
+    await asyncio.wait_for(reconnected.wait(), PATIENCE_SECONDS)
+    await bus.tell("test.claim", claim("1"))
+    assert await asyncio.wait_for(arrived.get(), PATIENCE_SECONDS) == claim("1")
+    await make_stream(bus)
+
+
+async def test_requests_without_a_connection_leave_no_trace(bus: Bus, nats: Nats) -> None:
+    with pytest.raises(BusUnavailable):
+        await bus.request("nobody", claim("1"), ClaimResponse)
+    await nats.stop()
+    traces = len(bus._client._resp_map)
+    for _ in range(10):
+        with pytest.raises(BusUnavailable):
+            await bus.request("nobody", claim("1"), ClaimResponse)
+        with pytest.raises(BusUnavailable):
+            await bus.publish("test.1", claim("1"))
+    assert len(bus._client._resp_map) == traces
 
 
 async def test_closing_while_the_server_is_away_does_no_harm(bus: Bus, nats: Nats) -> None:

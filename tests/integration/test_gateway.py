@@ -24,7 +24,7 @@ from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.v1.model_service_pb2 import ListModelsRequest
 from easel.v1.model_service_pb2_grpc import ModelServiceStub
 from easel.worker.v1.claim_pb2 import ClaimAnswer
-from easel.worker.v1.task_pb2 import CancelNotice
+from easel.worker.v1.task_pb2 import CancelNotice, Task
 from tests.integration.scripted_worker import ScriptedWorker
 
 LEASE_SECONDS = 1.5
@@ -199,8 +199,9 @@ class TestTheWholeWay:
         assert done.failure == failure
 
     async def test_progress_reaches_get_generation(self, client: GenerationServiceStub, worker: ScriptedWorker) -> None:
-        generation = await create(client, worker)
+        generation = await create(client, worker, image_count=2)
         assert generation.progress.queue_position == 0
+        assert generation.progress.steps == 2 * 20
         task = await worker.take()
         await worker.report(task, step=7)
 
@@ -331,6 +332,19 @@ class TestRefusals:
         assert code == grpc.StatusCode.ALREADY_EXISTS
         assert dict(details["ErrorInfo"].metadata) == {"id": first.id, "fields": "spec.seed"}
 
+    async def test_what_was_accepted_is_found_again_when_the_model_has_changed(
+        self, client: GenerationServiceStub, worker: ScriptedWorker, stack: Stack
+    ) -> None:
+        request = messages.CreateGenerationRequest(request_id=uuid.uuid4().hex, spec=spec_of(worker, steps=90))
+        first = (await client.CreateGeneration(request)).generation
+        worker.model.steps.max = 10
+        await worker.renew()
+        async with grpc.aio.insecure_channel(stack.target) as channel:
+            await ModelServiceStub(channel).ListModels(ListModelsRequest())  # reads the models anew
+        code, _ = await refusal(create(client, worker, steps=90))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
+        assert (await client.CreateGeneration(request)).generation.id == first.id
+
     async def test_a_full_backlog_refuses_the_new_and_not_the_accepted(
         self, client: GenerationServiceStub, worker: ScriptedWorker
     ) -> None:
@@ -453,6 +467,26 @@ class TestRepair:
         assert done.state == EXPIRED
         assert done.deadline_time.ToMilliseconds() < done.end_time.ToMilliseconds()
         assert (await worker.ask(done.id)).answer == ClaimAnswer.CLAIM_ANSWER_GONE
+
+    async def test_a_consumer_that_was_changed_is_changed_back(
+        self, client: GenerationServiceStub, worker: ScriptedWorker, bus: Bus
+    ) -> None:
+        await worker.release(await self._taken(client, worker))
+        consumer = subjects.task_consumer(worker.model.name)
+        config = (await bus.jetstream.consumer_info(subjects.TASKS_STREAM, consumer)).config
+        config.ack_wait = 99.0
+        await bus.jetstream.add_consumer(subjects.TASKS_STREAM, config)
+
+        async def is_back() -> bool:
+            info = await bus.jetstream.consumer_info(subjects.TASKS_STREAM, consumer)
+            return info.config.ack_wait == 10.0
+
+        await until(is_back)
+
+    @staticmethod
+    async def _taken(client: GenerationServiceStub, worker: ScriptedWorker) -> Task:
+        await create(client, worker)
+        return await worker.take()
 
     async def test_an_unreadable_result_is_stored_and_stalls_nothing(
         self, client: GenerationServiceStub, worker: ScriptedWorker, bus: Bus, stack: Stack

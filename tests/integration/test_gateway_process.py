@@ -98,6 +98,37 @@ async def test_wrong_settings_are_all_named_with_one_line_each(environment: dict
     assert [line.split(":")[0] for line in output.splitlines()] == ["EASEL_DATABASE_URL", "EASEL_LEASE_SECONDS"]
 
 
+async def test_addresses_and_intervals_that_cannot_be(environment: dict[str, str]) -> None:
+    environment |= {
+        "EASEL_LISTEN": "nonsense",
+        "EASEL_S3_ENDPOINT": "nonsense",
+        "EASEL_NATS_URL": "nonsense",
+    }
+    status, output = await output_of(environment)
+    assert status == 2
+    names = {line.split(":")[0] for line in output.splitlines()}
+    assert names == {"EASEL_LISTEN", "EASEL_S3_ENDPOINT", "EASEL_NATS_URL"}
+
+
+async def test_a_sweep_too_slow_for_its_lease(environment: dict[str, str]) -> None:
+    environment |= {"EASEL_LEASE_SECONDS": "2", "EASEL_SWEEP_SECONDS": "1"}
+    status, output = await output_of(environment)
+    assert status == 2
+    assert output == "EASEL_SWEEP_SECONDS must be at most a 5th of EASEL_LEASE_SECONDS\n"
+
+
+async def test_a_health_watch_does_not_hold_up_the_shutdown(environment: dict[str, str]) -> None:
+    environment["EASEL_DRAIN_GRACE_SECONDS"] = str(2 * PATIENCE_SECONDS)
+    async with gateway(environment) as process:
+        port = (await line_with(process, "listening on port")).split(" port ")[1].split()[0]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            watch = health_pb2_grpc.HealthStub(channel).Watch  # type: ignore[attr-defined]  # missing in its stubs
+            call = watch(health_pb2.HealthCheckRequest())
+            await call.read()
+            process.terminate()
+            assert await process.wait() == 0
+
+
 async def test_a_port_that_is_taken_is_one_line(servers: Servers, environment: dict[str, str]) -> None:
     environment["EASEL_LISTEN"] = f"127.0.0.1:{servers.postgres.port}"
     status, output = await output_of(environment)

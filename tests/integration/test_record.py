@@ -6,10 +6,12 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from gateway.errors import DatabaseUnavailable
 from gateway.record.database import Database
 from gateway.record.generation import Generation, State
 from gateway.record.generations import Attempt, Generations, Grant, NotYet, Refusal, RetryPolicy
@@ -331,7 +333,7 @@ class TestFinish:
         assert await succeed(generations, late)
         assert not await succeed(generations, current)
         assert await generations.renew([current], lease=LEASE) == set()
-        assert await outcomes(database, generation.id) == ["SUCCEEDED", "SUPERSEDED"]
+        assert await outcomes(database, generation.id) == ["SUCCEEDED", "STOPPED"]
 
     async def test_a_late_result_finishes_what_waits_again(self, generations: Generations, database: Database) -> None:
         generation = await create(generations)
@@ -389,6 +391,42 @@ class TestFinish:
                 succeed(generations, attempt), generations.cancel_generation(generation.id, owner=OWNER)
             )
             assert won != (cancelled is not None)
+
+    async def test_while_storage_is_away_a_request_is_tried_for_as_long_as_it_takes(
+        self, generations: Generations
+    ) -> None:
+        generation = await create(generations)
+        storage = {"reason": "FAILURE_REASON_STORAGE", "message": "no", "retryable": True}
+        for _ in range(3 + AT_ONCE.max_lost_attempts):
+            attempt = await granted(generations, generation.id)
+            change = await generations.fail(attempt, failure=storage, policy=AT_ONCE)
+            assert change is not None
+            assert change.state == State.QUEUED
+        grant = await claim(generations, generation.id)
+        assert isinstance(grant, Grant)
+        assert not grant.alone
+
+    async def test_a_cancel_that_waits_for_a_claim_ends_its_attempt(
+        self, generations: Generations, database: Database, record_url: str
+    ) -> None:
+        generation = await create(generations)
+        async with await psycopg.AsyncConnection.connect(record_url) as claiming:
+            await claiming.execute(
+                "UPDATE generations SET state = 'RUNNING', attempt = 1, lease_expire_time = now() WHERE id = %s",
+                [generation.id],
+            )
+            cancelling = asyncio.ensure_future(generations.cancel_generation(generation.id, owner=OWNER))
+            waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            async with asyncio.timeout(10):
+                while not (await database.execute(waiting)).scalar_one():
+                    pass
+            await claiming.execute(
+                "INSERT INTO attempts (generation_id, number, worker_id, claim_id, object_prefix)"
+                " VALUES (%s, 1, 'w', 'c', 'p')",
+                [generation.id],
+            )
+        assert await cancelling is not None
+        assert await outcomes(database, generation.id) == ["STOPPED"]
 
     async def test_cancelling_again_changes_nothing(self, generations: Generations, database: Database) -> None:
         generation = await create(generations)
@@ -478,3 +516,30 @@ class TestModels:
         await models.forget_silent_workers(timedelta(0))
         (known,) = await models.list_models(liveness=LEASE)
         assert known.live_workers == 0
+
+
+class TestDatabase:
+    async def test_a_statement_that_takes_too_long_is_left_alone(self, record_url: str) -> None:
+        database = Database(record_url, pool_size=1, timeout_seconds=0.2)
+        with pytest.raises(DatabaseUnavailable):
+            await database.execute(text("SELECT pg_sleep(60)"))
+        await database.close()
+
+    async def test_a_pool_that_is_used_up_is_unavailable(self, record_url: str) -> None:
+        database = Database(record_url, pool_size=1, timeout_seconds=0.5)
+        async with database._engine.connect():
+            with pytest.raises(DatabaseUnavailable):
+                await database.execute(text("SELECT 1"))
+        await database.close()
+
+    async def test_a_missing_schema_is_unavailable_and_a_defect_is_a_defect(self, database: Database) -> None:
+        with pytest.raises(DatabaseUnavailable):
+            await database.execute(text("SELECT * FROM nothing"))
+        with pytest.raises(DBAPIError):
+            await database.execute(text("SELECT 1 / 0"))
+
+    async def test_errors_do_not_show_their_parameters(self, database: Database) -> None:
+        with pytest.raises(DBAPIError) as failed:
+            await database.execute(text("SELECT CAST(:prompt AS integer)"), {"prompt": "secret"})
+        assert "[parameters: " not in str(failed.value)
+        assert "hide_parameters" in str(failed.value)

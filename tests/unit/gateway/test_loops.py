@@ -64,6 +64,33 @@ async def test_a_nudge_during_a_step_is_not_lost() -> None:
         assert [await counter.steps.get() for _ in range(2)] == [1, 2]
 
 
+async def test_stops_after_the_step_in_hand() -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+    counter = Counter()
+
+    async def step() -> None:
+        started.set()
+        await go_on.wait()
+        await counter()
+
+    loop = Loop("test", step, interval_seconds=0)
+    task = asyncio.create_task(loop.run())
+    await started.wait()
+    loop.stop()
+    go_on.set()
+    await task
+    assert counter.steps.qsize() == 1
+
+
+async def test_stops_while_it_waits() -> None:
+    counter = Counter()
+    loop = Loop("test", counter, interval_seconds=3600)
+    task = asyncio.create_task(loop.run())
+    await counter.steps.get()
+    loop.stop()
+    await task
+
+
 @pytest.mark.parametrize("failure", [DatabaseUnavailable(), ValueError("a defect")])
 async def test_goes_on_after_a_failure(failure: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "OUTAGE_SECONDS", 0.001)

@@ -140,6 +140,30 @@ def test_refuses(change: Callable[[GenerationSpec], None], field: str) -> None:
     assert violations_of(spec) == {field}
 
 
+@pytest.mark.parametrize(
+    "timeout", [Duration(seconds=10**15), Duration(seconds=5, nanos=2 * 10**9), Duration(seconds=5, nanos=-1)]
+)
+def test_durations_that_are_none_are_refused_like_any_other(timeout: Duration) -> None:
+    assert violations_of(GenerationSpec(prompt="a castle", timeout=timeout)) == {"spec.timeout"}
+    with pytest.raises(InvalidRequest):
+        specs.check_lifetime(timeout, default=timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("spec", "depends_on_model"),
+    [
+        (GenerationSpec(prompt="a castle", steps=1000), True),
+        (GenerationSpec(prompt="a castle", model="huge"), True),
+        (GenerationSpec(prompt="a castle", width=512, height=512, steps=100), True),
+        (GenerationSpec(prompt="", steps=1000), False),
+    ],
+)
+def test_tells_what_may_have_been_right_before(spec: GenerationSpec, depends_on_model: bool) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        resolve(spec)
+    assert refused.value.depends_on_model == depends_on_model
+
+
 def test_the_last_picture_s_seed_counts_too() -> None:
     assert violations_of(GenerationSpec(prompt="a castle", seed=specs.MAX_SEED, image_count=2)) == {"spec.seed"}
 

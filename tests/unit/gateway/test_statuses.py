@@ -1,5 +1,9 @@
 """The table of errors and statuses."""
 
+from base64 import b64encode
+from typing import Any
+from urllib.parse import quote
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
@@ -65,6 +69,41 @@ def test_violations_are_listed_one_by_one() -> None:
         ("spec.steps", "must be 1"),
         ("spec.width", "must be 8"),
     ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.InvalidRequest([errors.Violation("spec.labels", f"key {'ü' * 60} {number}") for number in range(99)]),
+        errors.RequestIdConflict("r", generation_id="1", fields=[f"spec.labels.{'ü' * 60}{n}" for n in range(64)]),
+    ],
+    ids=["violations", "conflict"],
+)
+def test_clients_take_the_largest_errors(error: errors.Error) -> None:
+    status, rich = details_of(error)
+    on_the_wire = len(quote(status.details)) + len(b64encode(status.trailing_metadata[0][1]))
+    assert on_the_wire < 8_000
+    assert status.details.endswith(" ...")
+    assert len(rich.details) >= 1
+
+
+async def test_the_largest_error_arrives_over_the_wire() -> None:
+    error = errors.InvalidRequest([errors.Violation("spec.labels", f"key {'ü' * 60} {n}") for n in range(99)])
+
+    async def refuse(request: bytes, context: Any) -> bytes:
+        await context.abort_with_status(to_status(error))
+        raise AssertionError
+
+    handler = grpc.unary_unary_rpc_method_handler(refuse)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", {"Refuse": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await channel.unary_unary("/test/Refuse")(b"")
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    await server.stop(None)
 
 
 def test_conflicts_name_the_fields() -> None:

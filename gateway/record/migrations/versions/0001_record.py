@@ -2,7 +2,7 @@
 
 `guard_generation` is the state machine: it refuses every change of state that is not in it, so that a final state never
 changes whatever a program tries, and it alone numbers the changes. `record_event` writes the event of each change in
-the same transaction.
+the same transaction, and ends the attempt of a generation that leaves RUNNING.
 """
 
 from alembic import op
@@ -85,7 +85,7 @@ CREATE TABLE attempts (
     start_time TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     end_time TIMESTAMP WITH TIME ZONE,
     CONSTRAINT attempts_pkey PRIMARY KEY (generation_id, number),
-    CONSTRAINT attempts_outcome_known_check CHECK (outcome IN ('SUCCEEDED', 'FAILED', 'LOST', 'RELEASED', 'SUPERSEDED', 'STOPPED')),
+    CONSTRAINT attempts_outcome_known_check CHECK (outcome IN ('SUCCEEDED', 'FAILED', 'LOST', 'RELEASED', 'STOPPED')),
     CONSTRAINT attempts_generation_id_fkey FOREIGN KEY(generation_id) REFERENCES generations (id) ON DELETE CASCADE
 );
 
@@ -143,6 +143,12 @@ CREATE FUNCTION record_event() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO events (generation_id, revision, state, attempt)
     VALUES (NEW.id, NEW.revision, NEW.state, NEW.attempt);
+    IF TG_OP = 'UPDATE' AND OLD.state = 'RUNNING' THEN
+        -- Unless the statement has said how it ended. Here, and not in each statement, whose snapshot may be older than
+        -- the claim that it waited for.
+        UPDATE attempts SET outcome = 'STOPPED', end_time = now()
+        WHERE generation_id = OLD.id AND number = OLD.attempt AND outcome IS NULL;
+    END IF;
     RETURN NULL;
 END
 $$;
