@@ -14,7 +14,7 @@ from inference.settings import WorkerSettings
 
 
 def main() -> int:
-    """Run a worker; return 0 after a stop that was asked for, 1 when the device died, 2 when a setting is wrong."""
+    """Run a worker; return 0 after a stop that was asked for, 1 when it broke, 2 when a setting is wrong."""
     settings = WorkerSettings.read()
     logs.configure(service="worker", level=settings.log_level, log_format=settings.log_format)
     try:
@@ -26,7 +26,7 @@ def main() -> int:
     except ModelUnavailable as error:
         print(f"EASEL_MODEL: {error}", file=sys.stderr)
         return 2
-    except bootstrap.EngineDied:
+    except (bootstrap.EngineDied, bootstrap.WorkerBroken):
         return 1
     return 0
 

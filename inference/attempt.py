@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from google.protobuf.duration_pb2 import Duration
@@ -25,8 +25,8 @@ from inference.engine.engine import (
     Pixels,
     Stepped,
 )
-from inference.pictures import Encoder, PictureFile
-from inference.progress import ProgressReporter
+from inference.pictures import Encoder, NotEncodable, PictureFile
+from inference.progress import ProgressReporter, SmoothedMean
 from inference.results import Results
 from inference.store import ObjectStore, StorageUnavailable
 
@@ -59,6 +59,8 @@ class Workshop:
     encoder: Encoder
     store: ObjectStore
     results: Results
+    #: From the last step to the stored file, for one picture.
+    picture_seconds: SmoothedMean = field(default_factory=SmoothedMean)
 
 
 class Attempt:
@@ -76,6 +78,8 @@ class Attempt:
             generation_id=task.generation_id,
             attempt=task.attempt,
             steps=task.spec.steps * task.spec.image_count,
+            pictures=task.spec.image_count,
+            picture_seconds=workshop.picture_seconds,
         )
         #: Whether it takes up a slot: until its last step is done.
         self.needs_slot = True
@@ -121,6 +125,9 @@ class Attempt:
             return _failure(
                 FailureReason.FAILURE_REASON_STORAGE, f"could not store the pictures: {error}", retryable=True
             )
+        except NotEncodable as error:
+            logger.exception("a picture cannot be encoded", action="attempt_failed")
+            return _failure(FailureReason.FAILURE_REASON_UNSPECIFIED, f"no picture file: {error}", retryable=False)
         except Exception as error:  # noqa: BLE001  # a defect of ours must not leave the attempt without an end
             logger.exception("a defect ended the attempt", action="attempt_failed")
             message = f"the worker failed: {type(error).__name__}"
@@ -162,6 +169,7 @@ class Attempt:
         images = [await self._keep_one(index, pixels) for index, pixels in enumerate(drawn.pictures)]
         seconds = {phase.value: value for phase, value in drawn.phase_seconds.items()}
         seconds["uploading"] = time.monotonic() - started
+        self._workshop.picture_seconds.add((seconds["decoding"] + seconds["uploading"]) / len(images))
         logger.info("stored {} pictures", len(images), action="stored", **{k: round(v, 3) for k, v in seconds.items()})
         return Success(images=images, phase_times=_phase_times(seconds))
 

@@ -18,6 +18,7 @@ class Attempts:
     def __init__(self, *, slots: int) -> None:
         self.slots = slots
         self._held: dict[Attempt, asyncio.Task[None]] = {}
+        self._reserved = 0
         self._changed = asyncio.Event()
 
     def __iter__(self) -> Iterator[Attempt]:
@@ -29,11 +30,20 @@ class Attempts:
 
     @property
     def free_slots(self) -> int:
-        """How many more could be drawn now. An attempt frees its slot when its last step is done."""
+        """How many more could be claimed now. An attempt frees its slot when its last step is done."""
         drawing = sum(attempt.needs_slot for attempt in self._held)
         if len(self._held) - drawing >= MAX_DELIVERING:
             return 0
-        return max(self.slots - drawing, 0)
+        return max(self.slots - drawing - self._reserved, 0)
+
+    def reserve(self) -> None:
+        """Keep a slot for an attempt that may come of a claim."""
+        self._reserved += 1
+
+    def unreserve(self) -> None:
+        """Take one reservation back: its claim is answered, and what came of it is held."""
+        self._reserved -= 1
+        self._changed.set()
 
     def hold(self, attempt: Attempt) -> None:
         """Start an attempt. An older one of the same generation is obsolete, since only a lost one is followed."""

@@ -43,6 +43,10 @@ class EngineDied(Exception):
     """The device is wedged or lost: only a new process can draw again."""
 
 
+class WorkerBroken(Exception):
+    """A defect, already logged, ended a part of the worker; what it held was finished or handed back."""
+
+
 async def run(settings: WorkerSettings) -> None:
     """Run a worker until it is told to stop; then stop it in order.
 
@@ -50,6 +54,7 @@ async def run(settings: WorkerSettings) -> None:
         Misconfigured: a setting is wrong.
         ModelUnavailable: the model cannot be used.
         EngineDied: what could be saved was saved, and the process should end now.
+        WorkerBroken: the same, because of a defect.
     """
     stamina.instrumentation.set_on_retry_hooks(())  # the store logs its retries itself
     stop = asyncio.Event()
@@ -122,6 +127,7 @@ class Worker:
 
         Raises:
             EngineDied: the device answers no more.
+            WorkerBroken: one of its parts did not survive a defect.
         """
         renewals = Renewals(
             self._gateways,
@@ -132,28 +138,31 @@ class Worker:
         )
         self._bus.on_connect(renewals.hasten)
         await Cancellation(self._bus, self._attempts).listen()
-        background = [
-            asyncio.create_task(renewals.run(), name="renewals"),
-            asyncio.create_task(self._watch_engine(stop), name="engine watch"),
-        ]
-        for task in background:
-            task.add_done_callback(functools.partial(_stop_on_defect, stop=stop))
         claims = Claims(
             Hints(self._bus, model=self._name),
             self._gateways,
             self._attempts,
             on_granted=self._on_granted(),
         )
+        parts = [
+            asyncio.create_task(renewals.run(), name="renewals"),
+            asyncio.create_task(self._watch_engine(stop), name="engine watch"),
+            claiming := asyncio.create_task(claims.run(stop), name="claims"),
+        ]
+        for part in parts:
+            part.add_done_callback(functools.partial(_stop_on_defect, stop=stop))
         logger.info("serving {} as {}", self._name, self._gateways.worker_id, action="ready")
         try:
-            await claims.run(stop)
+            await asyncio.wait([claiming])  # does not raise its defect, which was logged by then
             await self._drain()
         finally:
-            for task in background:
-                task.cancel()
-            await asyncio.wait(background)
+            for part in parts:
+                part.cancel()
+            await asyncio.wait(parts)
         if not self._engine.alive:
             raise EngineDied
+        if any(_defect_of(part) for part in parts):
+            raise WorkerBroken
 
     async def close(self) -> None:
         """Close what `start` opened, also when it did not get far."""
@@ -238,9 +247,13 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
 
 def _stop_on_defect(task: "asyncio.Task[None]", *, stop: asyncio.Event) -> None:
     """Stop the worker rather than go on without one of its parts."""
-    if not task.cancelled() and (error := task.exception()):
+    if error := _defect_of(task):
         logger.opt(exception=error).critical("a defect ended the {}", task.get_name(), action="defect")
         stop.set()
+
+
+def _defect_of(task: "asyncio.Task[None]") -> BaseException | None:
+    return None if task.cancelled() else task.exception()
 
 
 async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:

@@ -1,10 +1,11 @@
 """Turns hints into attempts: pulls while there is room, asks a gateway for each, and settles the hint."""
 
 import asyncio
+import random
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 
-from google.protobuf.duration_pb2 import Duration
 from loguru import logger
 
 from easel.bus import BusUnavailable
@@ -14,15 +15,22 @@ from inference.attempts import Attempts
 from inference.gateways import Gateways
 from inference.hints import Hint, Hints
 
-#: All tries together stay within the 10 s after which the queue gives the hint to another worker.
-CLAIM_TRIES = 3
-RETRY_AFTER_SECONDS = 1.0
-#: How many claims without an answer are remembered.
-MAX_UNANSWERED = 1_000
+#: After a claim without an answer, at most, until it is asked for again.
+ASK_AGAIN_SECONDS = 1.0
+#: A hint that is put back comes again after so long.
+HINT_AGAIN_SECONDS = 1.0
+#: A gateway whose database left it in the dark, perhaps just after the grant, says NOT_YET with a short wait. Only one
+#: that is longer than this tells that there is no grant.
+MAX_DOUBTFUL_WAIT = timedelta(seconds=1)
 
 
 class Claims:
-    """Claims one generation after another for a worker."""
+    """Claims one generation after another for a worker.
+
+    A claim that was not answered may have been granted all the same. So it keeps its id and its slot, and is asked for
+    until the answer is there: forgotten, it would be an attempt that nobody draws. Its hint goes back at once, since
+    nothing depends on it any more.
+    """
 
     def __init__(
         self, hints: Hints, gateways: Gateways, attempts: Attempts, *, on_granted: Callable[[Task], None]
@@ -31,54 +39,79 @@ class Claims:
         self._gateways = gateways
         self._attempts = attempts
         self._on_granted = on_granted
-        # A claim whose answer was lost may have been granted: asking again under the same id brings the answer.
-        self._unanswered: dict[str, str] = {}
+        #: The generations asked for now, each with a slot reserved.
+        self._asked: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Claim until told to stop; returns when nothing pulled is left unsettled."""
-        while not stop.is_set():
-            free_slots = await self._attempts.wait_for_room(stop)
-            if not free_slots:
-                continue
-            hints = await self._hints.pull(free_slots)
-            if stop.is_set():
-                await asyncio.gather(*(hint.put_back() for hint in hints))
-                return
-            await asyncio.gather(*(self._claim(hint) for hint in hints))
+        """Claim until told to stop; returns when nothing pulled is left unsettled, and no claim unanswered.
 
-    async def _claim(self, hint: Hint) -> None:
-        response = await self._ask(hint.generation_id)
-        if response is None or response.answer == ClaimAnswer.CLAIM_ANSWER_NOT_YET:
-            await hint.put_back(delay_seconds=_delay_seconds(response))
+        That takes the time of two more requests at most. What is still granted by then is held like anything else.
+        """
+        async with asyncio.TaskGroup() as group:
+            while free_slots := await self._attempts.wait_for_room(stop):
+                for hint in await self._hints.pull(free_slots):
+                    if stop.is_set():
+                        group.create_task(hint.put_back())
+                    elif hint.generation_id in self._asked:
+                        group.create_task(hint.put_back(delay_seconds=HINT_AGAIN_SECONDS))
+                    else:
+                        self._open(hint.generation_id)
+                        group.create_task(self._claim(hint, stop))
+
+    async def _claim(self, hint: Hint, stop: asyncio.Event) -> None:
+        generation_id, claim_id = hint.generation_id, str(uuid.uuid4())
+        response = await self._ask(generation_id, claim_id=claim_id)
+        if response is None:
+            await hint.put_back(delay_seconds=HINT_AGAIN_SECONDS)
+            self._close(generation_id, await self._insist(generation_id, claim_id=claim_id, stop=stop))
             return
-        if response.answer == ClaimAnswer.CLAIM_ANSWER_GRANTED:
-            self._on_granted(response.task)
-        # Only now, so that nothing is acknowledged that nobody has taken.
-        await hint.settle()
+        # Before the hint is acknowledged, so that none is that nobody has taken.
+        self._close(generation_id, response)
+        if response.answer == ClaimAnswer.CLAIM_ANSWER_NOT_YET:
+            await hint.put_back(delay_seconds=response.retry_after.ToTimedelta().total_seconds())
+        else:
+            await hint.settle()
 
-    async def _ask(self, generation_id: str) -> ClaimResponse | None:
-        claim_id = self._unanswered.get(generation_id) or str(uuid.uuid4())
-        for _ in range(CLAIM_TRIES):
-            try:
-                response = await self._gateways.claim(generation_id, claim_id=claim_id)
-            except BusUnavailable as error:
-                logger.debug("no answer to a claim: {}", error, action="claim", generation_id=generation_id)
-            else:
-                self._unanswered.pop(generation_id, None)
-                answer = ClaimAnswer.Name(response.answer)
-                logger.debug("claimed: {}", answer, action="claim", generation_id=generation_id)
+    async def _insist(self, generation_id: str, *, claim_id: str, stop: asyncio.Event) -> ClaimResponse | None:
+        """Ask until there is an answer; once told to stop, just one more time."""
+        while True:
+            stopping = await _pause(stop)
+            response = await self._ask(generation_id, claim_id=claim_id)
+            if response is not None or stopping:
                 return response
-        self._remember(generation_id, claim_id)
-        return None
 
-    def _remember(self, generation_id: str, claim_id: str) -> None:
-        self._unanswered[generation_id] = claim_id
-        if len(self._unanswered) > MAX_UNANSWERED:
-            del self._unanswered[next(iter(self._unanswered))]
+    async def _ask(self, generation_id: str, *, claim_id: str) -> ClaimResponse | None:
+        """Ask once; None leaves it open whether the claim was granted."""
+        try:
+            response = await self._gateways.claim(generation_id, claim_id=claim_id)
+        except BusUnavailable as error:
+            logger.debug("no answer to a claim: {}", error, action="claim", generation_id=generation_id)
+            return None
+        answer = ClaimAnswer.Name(response.answer)
+        logger.debug("claimed: {}", answer, action="claim", generation_id=generation_id)
+        return None if _is_doubtful(response) else response
+
+    def _open(self, generation_id: str) -> None:
+        self._asked.add(generation_id)
+        self._attempts.reserve()
+
+    def _close(self, generation_id: str, response: ClaimResponse | None) -> None:
+        if response is not None and response.answer == ClaimAnswer.CLAIM_ANSWER_GRANTED:
+            self._on_granted(response.task)
+        self._asked.remove(generation_id)
+        self._attempts.unreserve()
 
 
-def _delay_seconds(response: ClaimResponse | None) -> float:
-    if response is None or not response.HasField("retry_after"):
-        return RETRY_AFTER_SECONDS
-    retry_after: Duration = response.retry_after
-    return max(retry_after.ToTimedelta().total_seconds(), 0.0)
+def _is_doubtful(response: ClaimResponse) -> bool:
+    return (
+        response.answer == ClaimAnswer.CLAIM_ANSWER_NOT_YET and response.retry_after.ToTimedelta() <= MAX_DOUBTFUL_WAIT
+    )
+
+
+async def _pause(stop: asyncio.Event) -> bool:
+    """Wait before asking again, at most until told to stop; tell whether that is so."""
+    try:
+        await asyncio.wait_for(stop.wait(), ASK_AGAIN_SECONDS * random.uniform(0.5, 1))  # noqa: S311  # jitter
+    except TimeoutError:
+        return False
+    return True

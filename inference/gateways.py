@@ -9,7 +9,7 @@ from easel.worker.v1.claim_pb2 import ClaimRequest, ClaimResponse
 from easel.worker.v1.renew_pb2 import ReleaseRequest, ReleaseResponse, RenewRequest, RenewResponse
 from easel.worker.v1.task_pb2 import AttemptRef
 
-#: Three tries fit into the ack wait of a hint, 10 s.
+#: Well within the ack wait of a hint, 10 s: what is not answered by then is put back.
 CLAIM_TIMEOUT_SECONDS = 2.0
 
 

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from easel import subjects
-from easel.bus import Bus
+from easel.bus import Bus, BusUnavailable
 from easel.worker.v1.task_pb2 import TaskHint
 
 #: A pull ends after so long, since it must never be cancelled: the server would send the next hint into the void.
@@ -23,7 +23,7 @@ MAX_PROBE_WAIT_SECONDS = 1.0
 ACK_ATTEMPTS = 3
 ACK_TIMEOUT_SECONDS = 1.0
 
-_ERRORS = (nats.errors.Error, nats.js.errors.Error, TimeoutError)
+_ERRORS = (BusUnavailable, nats.errors.Error, nats.js.errors.Error, TimeoutError)
 
 
 class Hint:
@@ -62,7 +62,7 @@ class Hints:
         self._consumer = subjects.task_consumer(model)
         self._subscription: JetStreamContext.PullSubscription | None = None
         self._empty_pulls = 0
-        self._missing_since_probes = 0
+        self._probe_wait_seconds = PROBE_WAIT_SECONDS
 
     async def pull(self, count: int) -> Sequence[Hint]:
         """Wait a short while for hints; at most so many, often none. Never cancel this."""
@@ -106,11 +106,10 @@ class Hints:
     async def _bind(self) -> bool:
         """Subscribe if the gateway has made the consumer, else wait a moment."""
         if not await self._exists():
-            if self._missing_since_probes == 0:
+            if self._probe_wait_seconds == PROBE_WAIT_SECONDS:
                 logger.info("waiting for the queue {}", self._consumer, action="hint_queue_missing")
-            wait_seconds = min(PROBE_WAIT_SECONDS * 2**self._missing_since_probes, MAX_PROBE_WAIT_SECONDS)
-            self._missing_since_probes += 1
-            await asyncio.sleep(wait_seconds)
+            await asyncio.sleep(self._probe_wait_seconds)
+            self._probe_wait_seconds = min(2 * self._probe_wait_seconds, MAX_PROBE_WAIT_SECONDS)
             return False
         try:
             self._subscription = await self._bus.jetstream.pull_subscribe_bind(
@@ -119,7 +118,7 @@ class Hints:
         except _ERRORS as error:
             logger.debug("cannot bind to the queue: {}", repr(error), action="hint_bind")
             return False
-        self._missing_since_probes = 0
+        self._probe_wait_seconds = PROBE_WAIT_SECONDS
         logger.info("pulling from the queue {}", self._consumer, action="hint_queue_found")
         return True
 

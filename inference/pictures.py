@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
+from bisect import bisect_right
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +23,15 @@ PNG_COMPRESS_LEVEL = 3
 #: The PNG keyword, and the EXIF tag of JPEG and WebP, that hold the parameters as JSON.
 PNG_KEYWORD = "parameters"
 EXIF_TAG = ExifTags.Base.ImageDescription
+#: JPEG holds EXIF in one segment of 65,533 bytes at most; what is around the text takes less than the rest of it.
+MAX_JPEG_TEXT_BYTES = 65_533 - 64
+#: The parameters that are cut when they do not fit.
+CUTTABLE = ("prompt", "negative_prompt")
 THREADS = 2
+
+
+class NotEncodable(Exception):
+    """A picture cannot be encoded as its request wants it, now or later."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,9 +58,13 @@ class Encoder:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="encode")
 
     async def encode(self, pixels: Pixels, output: OutputSpec, *, parameters: Mapping[str, Any]) -> PictureFile:
-        """Encode one picture as its request wants it; the parameters go in unless it says not to."""
+        """Encode one picture as its request wants it; the parameters go in unless it says not to.
+
+        Raises:
+            NotEncodable: nor would it be another time.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, encode, pixels, output, parameters)
+        return await loop.run_in_executor(self._threads, _encode, pixels, output, parameters)
 
     def close(self) -> None:
         """Let the threads end after what they have in hand."""
@@ -61,20 +74,20 @@ class Encoder:
 def encode(pixels: Pixels, output: OutputSpec, parameters: Mapping[str, Any]) -> PictureFile:
     """Encode one picture."""
     embeds = output.embed_parameters if output.HasField("embed_parameters") else True
-    text = json.dumps({**parameters, "software": f"Easel {easel.__version__}"}) if embeds else None
+    embedded = {**parameters, "software": f"Easel {easel.__version__}"} if embeds else None
     quality = output.quality if output.HasField("quality") else DEFAULT_QUALITY
     image = Image.fromarray(pixels)
     buffer = io.BytesIO()
     match output.format:
         case ImageFormat.IMAGE_FORMAT_JPEG:
             content_type, extension = "image/jpeg", "jpg"
-            image.save(buffer, "JPEG", quality=quality, exif=_exif(text))
+            image.save(buffer, "JPEG", quality=quality, exif=_exif(embedded, max_bytes=MAX_JPEG_TEXT_BYTES))
         case ImageFormat.IMAGE_FORMAT_WEBP:
             content_type, extension = "image/webp", "webp"
-            image.save(buffer, "WEBP", quality=quality, exif=_exif(text))
+            image.save(buffer, "WEBP", quality=quality, exif=_exif(embedded))
         case _:
             content_type, extension = "image/png", "png"
-            image.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL, pnginfo=_png_info(text))
+            image.save(buffer, "PNG", compress_level=PNG_COMPRESS_LEVEL, pnginfo=_png_info(embedded))
     return PictureFile(
         data=buffer.getvalue(),
         content_type=content_type,
@@ -84,15 +97,41 @@ def encode(pixels: Pixels, output: OutputSpec, parameters: Mapping[str, Any]) ->
     )
 
 
-def _png_info(text: str | None) -> PngInfo:
+def _encode(pixels: Pixels, output: OutputSpec, parameters: Mapping[str, Any]) -> PictureFile:
+    try:
+        return encode(pixels, output, parameters)
+    except MemoryError:
+        raise  # that may be different another time; all else follows from what is given
+    except Exception as error:
+        raise NotEncodable(f"{type(error).__name__}: {error}") from error
+
+
+def _png_info(parameters: Mapping[str, Any] | None) -> PngInfo:
     info = PngInfo()
-    if text is not None:
-        info.add_text(PNG_KEYWORD, text)
+    if parameters is not None:
+        info.add_text(PNG_KEYWORD, json.dumps(parameters))
     return info
 
 
-def _exif(text: str | None) -> Image.Exif:
+def _exif(parameters: Mapping[str, Any] | None, *, max_bytes: int | None = None) -> Image.Exif:
     exif = Image.Exif()
-    if text is not None:
-        exif[EXIF_TAG] = text  # JSON escapes what is not ASCII, as the tag's type demands
+    if parameters is not None:
+        # JSON escapes what is not ASCII, as the tag's type demands: a character may take twelve bytes.
+        text = json.dumps(parameters)
+        exif[EXIF_TAG] = text if max_bytes is None or len(text) <= max_bytes else _shortened(parameters, max_bytes)
     return exif
+
+
+def _shortened(parameters: Mapping[str, Any], max_bytes: int) -> str:
+    """Keep as many characters of each prompt as fit, and all other parameters."""
+
+    def cut(characters: int) -> str:
+        return json.dumps({name: _cut(value, characters) if name in CUTTABLE else value for name, value in items})
+
+    items = parameters.items()
+    lengths = range(max(len(parameters.get(name, "")) for name in CUTTABLE))
+    return cut(bisect_right(lengths, max_bytes, key=lambda characters: len(cut(characters))) - 1)
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else f"{text[:characters]}…"

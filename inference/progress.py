@@ -12,18 +12,47 @@ from inference.engine.engine import Stepped
 
 #: Steps that come faster than this are not all reported; the next phase reports the last one.
 MIN_INTERVAL_SECONDS = 0.005
-#: How much the latest step counts in the smoothed time of a step.
+#: How much the latest value counts in a smoothed mean.
 SMOOTHING = 0.3
 
 
-class ProgressReporter:
-    """Reports on one attempt."""
+class SmoothedMean:
+    """A mean in which what is recent counts most; 0 until something is known."""
 
-    def __init__(self, bus: Bus, *, generation_id: str, attempt: int, steps: int) -> None:
+    def __init__(self) -> None:
+        self.value = 0.0
+        self._known = False
+
+    def add(self, value: float) -> None:
+        """Take in one more value."""
+        self.value = (1 - SMOOTHING) * self.value + SMOOTHING * value if self._known else value
+        self._known = True
+
+
+class ProgressReporter:
+    """Reports on one attempt.
+
+    `picture_seconds` is how long this worker needs at present from the last step to the stored file, for each of the
+    attempt's `pictures`; `steps` is for all of them together.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        generation_id: str,
+        attempt: int,
+        steps: int,
+        pictures: int,
+        picture_seconds: SmoothedMean,
+    ) -> None:
         self._bus = bus
         self._generation_id = generation_id
         self._sequence = 0
         self._progress = Progress(attempt=attempt, steps=steps)
+        self._step_seconds = SmoothedMean()
+        self._pictures = pictures
+        self._picture_seconds = picture_seconds
         self._sent_at = float("-inf")
 
     async def enter(self, phase: "Phase.ValueType") -> None:
@@ -37,15 +66,12 @@ class ProgressReporter:
         """Report a step, unless another was reported a moment ago."""
         self._progress.step = event.step
         self._progress.steps = event.steps
-        self._progress.step_seconds = self._smooth(event.seconds)
-        self._progress.eta.CopyFrom(_duration((event.steps - event.step) * self._progress.step_seconds))
+        self._step_seconds.add(event.seconds)
+        self._progress.step_seconds = self._step_seconds.value
+        steps_seconds = (event.steps - event.step) * self._step_seconds.value
+        self._progress.eta.CopyFrom(_duration(steps_seconds + self._pictures * self._picture_seconds.value))
         if time.monotonic() - self._sent_at >= MIN_INTERVAL_SECONDS:
             await self._send()
-
-    def _smooth(self, seconds: float) -> float:
-        if not self._progress.HasField("step_seconds"):
-            return seconds
-        return (1 - SMOOTHING) * self._progress.step_seconds + SMOOTHING * seconds
 
     async def _send(self) -> None:
         self._sequence += 1

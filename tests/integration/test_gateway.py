@@ -479,7 +479,7 @@ class TestRepair:
 
         async def is_back() -> bool:
             info = await bus.jetstream.consumer_info(subjects.TASKS_STREAM, consumer)
-            return info.config.ack_wait == 10.0
+            return bool(info.config.ack_wait == 10.0)
 
         await until(is_back)
 

@@ -34,7 +34,9 @@ async def launch(nats: Nats, s3: S3, tiny_folder: Path, tmp_path: Path) -> Async
     """Launch workers, and kill what is left of them after the test."""
     async with AsyncExitStack() as launched:
 
-        async def launch(*, stderr: int | None = None, **settings: object) -> Process:
+        async def launch(
+            *, program: tuple[str, ...] = ("-m", "inference"), stderr: int | None = None, **settings: object
+        ) -> Process:
             environment = {
                 "EASEL_NATS_URL": nats.url("worker"),
                 "EASEL_S3_ENDPOINT": s3.endpoint,
@@ -47,7 +49,7 @@ async def launch(nats: Nats, s3: S3, tiny_folder: Path, tmp_path: Path) -> Async
             }
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "inference"),
+                *program,
                 env={**os.environ, **environment},
                 stderr=stderr,
             )
@@ -249,6 +251,37 @@ async def test_it_can_be_stopped_before_it_is_ready(launch: Launch, nats: Nats) 
         assert await ended(worker) == 0
     finally:
         await nats.start()
+
+
+#: The worker, with a defect that shows once it holds something.
+DEFECTIVE = """
+from inference import __main__ as worker
+from inference.attempts import Attempts
+
+def fail(self):
+    if self._held:
+        raise OverflowError("int too large to convert to float")
+    return free_slots(self)
+
+free_slots = Attempts.free_slots.fget
+Attempts.free_slots = property(fail)
+worker._end(worker.main())
+"""
+
+
+async def test_a_defect_ends_it_after_what_it_holds(launch: Launch, gateway: ScriptedGateway) -> None:
+    worker = await launch(program=("-c", DEFECTIVE), stderr=PIPE, renew_seconds=300)
+    await until_ready(gateway)
+
+    generation_id = await gateway.queue(drawing(steps=20))
+
+    assert worker.stderr is not None
+    log = (await worker.stderr.read()).decode()
+    assert await ended(worker) == 1
+    assert log.count("action=defect") == 1
+    assert log.count("OverflowError: int too large to convert to float") == 1
+    assert (await gateway.result_of(generation_id)).HasField("success")
+    assert [list(release.attempts) for release in gateway.releases] == [[]]
 
 
 async def test_a_missing_model_ends_it_with_one_line(launch: Launch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from easel.bus import Bus
 from easel.embedded.nats import Nats
 from easel.v1.generation_pb2 import FailureReason, ImageFormat, OutputSpec, Phase
 from easel.worker.v1.task_pb2 import Task
+from inference import pictures, progress
 from inference.attempt import PUBLIC_PHASES, PUBLIC_REASONS, Attempt, Workshop
 from inference.attempts import MAX_DELIVERING, Attempts
 from inference.engine import engine
@@ -90,6 +91,27 @@ async def test_a_picture_is_drawn_stored_and_delivered(
         assert np.asarray(Image.open(io.BytesIO(file.data)))[0, 0, 0] == 40 + index
     times = result.success.phase_times
     assert all(times.HasField(name) for name in ("waiting", "encoding", "denoising", "decoding", "uploading"))
+
+
+async def test_how_long_a_picture_takes_after_its_steps_counts_for_the_next_estimate(
+    make_workshop: MakeWorkshop, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "MIN_INTERVAL_SECONDS", 0)
+    workshop = await make_workshop(ScriptedAdapter())
+    task = await granted(gateway, image_count=2)
+
+    await Attempt(task, workshop).run()
+
+    times = (await gateway.result_of(task.generation_id)).success.phase_times
+    took = times.decoding.ToTimedelta() + times.uploading.ToTimedelta()
+    assert workshop.picture_seconds.value == pytest.approx(took.total_seconds() / 2, abs=1e-5)
+
+    following = await granted(gateway)
+    workshop.picture_seconds.add(1_000)
+    await Attempt(following, workshop).run()
+
+    await gateway.until(lambda: uploading(gateway, following))
+    assert any(one.progress.eta.seconds > 200 for one in gateway.reports[following.generation_id])
 
 
 async def test_every_step_and_phase_is_reported_in_order(make_workshop: MakeWorkshop, gateway: ScriptedGateway) -> None:
@@ -179,6 +201,22 @@ async def test_what_goes_wrong_after_the_drawing_is_delivered_as_retryable(
 
     failure = (await gateway.result_of(task.generation_id)).failure
     assert (failure.reason, failure.retryable) == (reason, True)
+
+
+async def test_a_picture_that_cannot_be_encoded_is_not_drawn_again(
+    make_workshop: MakeWorkshop, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_given: object) -> PictureFile:
+        raise ValueError("EXIF data is too long")
+
+    monkeypatch.setattr(pictures, "encode", fail)
+    task = await granted(gateway)
+
+    await Attempt(task, await make_workshop(ScriptedAdapter())).run()
+
+    failure = (await gateway.result_of(task.generation_id)).failure
+    assert "EXIF data is too long" in failure.message
+    assert not failure.retryable
 
 
 def test_every_phase_and_failure_of_the_engine_has_a_public_name() -> None:

@@ -1,7 +1,8 @@
 """The worker as a whole, in this process, with a scripted model: what a real one does too seldom to wait for."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 from pydantic import SecretStr
@@ -9,8 +10,9 @@ from pydantic import SecretStr
 from easel.embedded.nats import Nats
 from easel.embedded.s3 import S3
 from inference import models
-from inference.bootstrap import EngineDied, Misconfigured, Worker
-from inference.engine.adapter import DeviceLost
+from inference.bootstrap import EngineDied, Misconfigured, Worker, WorkerBroken
+from inference.engine.adapter import DeviceLost, ModelAdapter
+from inference.hints import Hint, Hints
 from inference.settings import WorkerSettings
 from tests.unit.inference.conftest import MODEL
 from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
@@ -48,12 +50,22 @@ async def worker(
             gate()
             raise DeviceLost("illegal memory access")
 
-    monkeypatch.setattr(models, "load", lambda _model, **_given: ScriptedAdapter(lose))
+    async with started(settings, ScriptedAdapter(lose), monkeypatch) as worker:
+        yield worker
+        gate.open()
+
+
+@asynccontextmanager
+async def started(
+    settings: WorkerSettings, adapter: ModelAdapter, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Worker]:
+    monkeypatch.setattr(models, "load", lambda _model, **_given: adapter)
     worker = Worker(settings)
     await worker.start()
-    yield worker
-    gate.open()
-    await worker.close()
+    try:
+        yield worker
+    finally:
+        await worker.close()
 
 
 async def two_held(gateway: ScriptedGateway, gate: Gate) -> tuple[str, str]:
@@ -99,14 +111,53 @@ async def test_a_defect_in_the_background_stops_the_worker(
 
     monkeypatch.setattr("inference.renewals.Renewals._renewable", lambda _self: fail())
 
-    await asyncio.wait_for(worker.work(asyncio.Event()), WAIT_SECONDS)
+    with pytest.raises(WorkerBroken):
+        await asyncio.wait_for(worker.work(asyncio.Event()), WAIT_SECONDS)
 
     assert gateway.releases[-1].leaving
 
 
+@pytest.mark.parametrize("grace_seconds", [60, 0])
+async def test_a_defect_in_the_claims_stops_the_worker_in_order(
+    settings: WorkerSettings,
+    gate: Gate,
+    gateway: ScriptedGateway,
+    monkeypatch: pytest.MonkeyPatch,
+    grace_seconds: float,
+) -> None:
+    async def fail(_hints: Hints, _count: int) -> Sequence[Hint]:
+        raise OverflowError("a defect")
+
+    settings = settings.model_copy(update={"drain_grace_seconds": grace_seconds, "slots": 3})
+    adapter = ScriptedAdapter(lambda _prompt, _step: gate())
+    async with started(settings, adapter, monkeypatch) as worker:
+        working = asyncio.create_task(worker.work(stop := asyncio.Event()))
+        held = await two_held(gateway, gate)
+
+        monkeypatch.setattr(Hints, "pull", fail)
+        await asyncio.wait_for(stop.wait(), WAIT_SECONDS)
+        if grace_seconds:
+            gate.open()
+        with pytest.raises(WorkerBroken):
+            await asyncio.wait_for(working, WAIT_SECONDS)
+        gate.open()
+
+        (release,) = gateway.releases
+        assert release.leaving
+        if grace_seconds:
+            for generation_id in held:
+                assert (await gateway.result_of(generation_id)).HasField("success")
+            assert not release.attempts
+        else:
+            assert {ref.generation_id for ref in release.attempts} == set(held)
+
+
 @pytest.mark.parametrize(
     ("changed", "expected"),
-    [({"s3_endpoint": "nonsense"}, "EASEL_S3_ENDPOINT"), ({"model": "x/...", "model_name": ""}, "EASEL_MODEL_NAME")],
+    [
+        ({"s3_endpoint": "http://user@host"}, "EASEL_S3_ENDPOINT"),
+        ({"model": "x/...", "model_name": ""}, "EASEL_MODEL_NAME"),
+    ],
 )
 def test_what_only_wiring_can_find_out_names_its_setting(
     settings: WorkerSettings, changed: dict[str, str], expected: str

@@ -1,5 +1,8 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -10,7 +13,7 @@ from inference import claims, gateways
 from inference.attempts import Attempts
 from inference.claims import Claims
 from inference.gateways import Gateways
-from inference.hints import Hints
+from inference.hints import Hint, Hints
 from tests.unit.inference.conftest import MODEL
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, eventually
 
@@ -69,49 +72,159 @@ async def test_what_is_not_to_be_had_is_dropped(
     assert running.granted.empty()
 
 
-async def test_not_yet_asks_again_later_for_the_same_hint(running: Running, gateway: ScriptedGateway) -> None:
-    def not_yet_twice(request: ClaimRequest) -> ClaimResponse:
-        if len(gateway.claims) > 2:
-            return gateway.grant(request)
-        response = ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_NOT_YET)
-        response.retry_after.FromMilliseconds(20)
-        return response
+def not_yet(**retry_after: float) -> ClaimResponse:
+    response = ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_NOT_YET)
+    response.retry_after.FromTimedelta(timedelta(**retry_after))
+    return response
 
-    gateway.answer = not_yet_twice
+
+async def test_not_yet_asks_again_later_for_the_same_hint(
+    running: Running, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "MAX_DOUBTFUL_WAIT", timedelta(0))
+    gateway.answer = lambda request: gateway.grant(request) if len(gateway.claims) > 2 else not_yet(milliseconds=20)
     generation_id = await gateway.queue()
 
     assert (await running.next_granted()).generation_id == generation_id
     assert len(gateway.claims) == 3
     assert len({request.claim_id for request in gateway.claims}) == 3
+    await gateway.until_no_hint_is_left()
 
 
-async def test_a_lost_answer_is_asked_for_under_the_same_claim(
+async def test_a_gateway_in_doubt_is_asked_again_under_the_same_claim_and_not_at_once(
     running: Running, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "RETRY_AFTER_SECONDS", 0.02)
-    monkeypatch.setattr(gateways, "CLAIM_TIMEOUT_SECONDS", ANSWERED_QUICKLY_SECONDS)
-    silent = claims.CLAIM_TRIES + 1
-    gateway.answer = lambda request: gateway.grant(request) if len(gateway.claims) > silent else None
+    monkeypatch.setattr(claims, "ASK_AGAIN_SECONDS", 0.1)
+    asked: list[float] = []
 
+    def not_yet_twice(request: ClaimRequest) -> ClaimResponse:
+        asked.append(time.monotonic())
+        return gateway.grant(request) if len(asked) > 2 else not_yet(seconds=1)
+
+    gateway.answer = not_yet_twice
     generation_id = await gateway.queue()
 
     assert (await running.next_granted()).generation_id == generation_id
-    assert len(gateway.claims) == silent + 1
     assert len({request.claim_id for request in gateway.claims}) == 1
+    assert min(later - earlier for earlier, later in pairwise(asked)) >= 0.05
 
 
-async def test_without_a_gateway_the_hint_waits_for_one(
-    running: Running, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+class Record:
+    """Grants as the database does, to one claim id for each generation; nobody hears of it before `speaks`."""
+
+    def __init__(self, gateway: ScriptedGateway) -> None:
+        self.claim_ids: dict[str, str] = {}
+        self.speaks = False
+        self._gateway = gateway
+        gateway.answer = self.answer
+
+    def answer(self, request: ClaimRequest) -> ClaimResponse | None:
+        if self.claim_ids.setdefault(request.generation_id, request.claim_id) != request.claim_id:
+            return ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_HELD)
+        return self._gateway.grant(request) if self.speaks else None
+
+
+@pytest.fixture
+def record(gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> Record:
+    monkeypatch.setattr(gateways, "CLAIM_TIMEOUT_SECONDS", ANSWERED_QUICKLY_SECONDS)
+    monkeypatch.setattr(claims, "ASK_AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(claims, "HINT_AGAIN_SECONDS", 0.02)
+    return Record(gateway)
+
+
+async def test_a_grant_nobody_heard_of_is_asked_for_though_the_hint_went_to_another_worker(
+    record: Record, running: Running, bus: Bus, gateway: ScriptedGateway
 ) -> None:
-    monkeypatch.setattr(claims, "RETRY_AFTER_SECONDS", 0.02)
+    generation_id = await gateway.queue()
+    await eventually(lambda: generation_id in record.claim_ids)
+    other = Running(bus)
+    await gateway.until_no_hint_is_left()  # the other one was told that it is held
+
+    record.speaks = True
+
+    assert (await running.next_granted()).generation_id == generation_id
+    assert {one.claim_id for one in gateway.claims if one.claim_id != record.claim_ids[generation_id]}
+    assert other.granted.empty()
+    other.stop.set()
+    await other.task
+
+
+async def test_what_is_asked_for_keeps_its_slot_until_it_is_answered(
+    record: Record, bus: Bus, gateway: ScriptedGateway
+) -> None:
+    running = Running(bus, slots=2)
+    first, second = await gateway.queue(), await gateway.queue()
+    await gateway.until(lambda: len(gateway.claims) > 6)
+    third = await gateway.queue()
+    await gateway.until(lambda: len(gateway.claims) > 12)
+
+    assert set(record.claim_ids) == {first, second}
+    assert running.attempts.free_slots == 0
+
+    gateway.answer = lambda _request: ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_GONE)
+    await gateway.until_no_hint_is_left()
+    await eventually(lambda: running.attempts.free_slots == 2)
+    assert gateway.claims[-1].generation_id in {first, second, third}
+    assert third in {one.generation_id for one in gateway.claims}
+    running.stop.set()
+    await running.task
+
+
+async def test_a_generation_that_is_asked_for_is_not_asked_for_twice_when_its_hint_comes_again(
+    record: Record, bus: Bus, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_back: list[str] = []
+
+    async def note(hint: Hint, *, delay_seconds: float = 0.0) -> None:
+        put_back.append(hint.generation_id)
+        await put_back_really(hint, delay_seconds=delay_seconds)
+
+    put_back_really = Hint.put_back
+    monkeypatch.setattr(Hint, "put_back", note)
+    running = Running(bus, slots=2)
+    generation_id = await gateway.queue()
+    await eventually(lambda: put_back.count(generation_id) > 3)
+    assert {one.claim_id for one in gateway.claims} == {record.claim_ids[generation_id]}
+    assert running.attempts.free_slots == 1
+
+    record.speaks = True
+    await gateway.until_no_hint_is_left()
+
+    running.stop.set()
+    await running.task
+    assert running.granted.qsize() == 1
+
+
+@pytest.mark.parametrize("speaks", [True, False])
+async def test_when_stopping_an_open_claim_is_asked_for_once_more(
+    record: Record, bus: Bus, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, speaks: bool
+) -> None:
+    monkeypatch.setattr(claims, "ASK_AGAIN_SECONDS", 600)
+    running = Running(bus)
+    generation_id = await gateway.queue()
+    await eventually(lambda: generation_id in record.claim_ids)
+
+    record.speaks = speaks
+    running.stop.set()
+    await asyncio.wait_for(running.task, WAIT_SECONDS)
+
+    assert len(gateway.claims) == 2
+    assert running.granted.qsize() == speaks
+    assert running.attempts.free_slots == 1
+
+
+async def test_without_a_gateway_the_claim_waits_for_one(
+    record: Record, running: Running, gateway: ScriptedGateway
+) -> None:
+    record.speaks = True
     await gateway.bus.stop_listening()
     generation_id = await gateway.queue()
-    await eventually(lambda: generation_id in running.claims._unanswered)
+    await eventually(lambda: running.attempts.free_slots == 0)
 
     await gateway.listen()
 
     assert (await running.next_granted()).generation_id == generation_id
-    assert not running.claims._unanswered
+    await eventually(lambda: running.attempts.free_slots == 1)
 
 
 async def test_what_is_pulled_when_stopping_goes_back(bus: Bus, gateway: ScriptedGateway) -> None:

@@ -89,6 +89,21 @@ async def test_a_queue_that_does_not_exist_yet_is_waited_for(bus: Bus, gateway: 
     assert (await next_hint(queue)).generation_id == generation_id
 
 
+async def test_a_queue_may_be_missing_for_ever(
+    bus: Bus, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints, "MAX_PROBE_WAIT_SECONDS", 0.0)
+    await gateway.delete_consumer()
+    queue = Hints(bus, model=MODEL)
+
+    for _ in range(1_100):
+        assert not await queue.pull(1)
+
+    await gateway.make_consumer()
+    generation_id = await gateway.queue()
+    assert (await next_hint(queue)).generation_id == generation_id
+
+
 @pytest.mark.parametrize("probes_fast", [True, False])
 async def test_a_deleted_queue_is_found_again(
     queue: Hints, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch, probes_fast: bool

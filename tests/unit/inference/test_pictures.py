@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from easel.v1.generation_pb2 import ImageFormat, OutputSpec
-from inference.pictures import Encoder, PictureFile, encode
+from inference import pictures
+from inference.pictures import Encoder, NotEncodable, PictureFile, encode
 
 PNG = ImageFormat.IMAGE_FORMAT_PNG
 JPEG = ImageFormat.IMAGE_FORMAT_JPEG
@@ -72,6 +73,59 @@ def test_the_file_carries_its_parameters_unless_told_not_to(format_: "ImageForma
     assert content.pop("software").startswith("Easel ")
     assert content == PARAMETERS
     assert embedded(encode(PIXELS, OutputSpec(format=format_, embed_parameters=False), PARAMETERS)) is None
+
+
+@pytest.mark.parametrize("format_", [PNG, WEBP])
+def test_long_prompts_are_kept_where_they_fit(format_: "ImageFormat.ValueType") -> None:
+    parameters = {**PARAMETERS, "prompt": "🏰" * 4_000, "negative_prompt": "🌧" * 4_000}
+
+    content = json.loads(embedded(encode(PIXELS, OutputSpec(format=format_), parameters)) or "")
+
+    assert {name: content[name] for name in parameters} == parameters
+
+
+@pytest.mark.parametrize(
+    ("prompt", "negative_prompt"),
+    [
+        ("🏰" * 4_000, "🌧" * 4_000),
+        ("🏰" * 4_000, "short"),
+        ("", "🌧" * 6_000),
+        *(("x" * length, "") for length in range(65_200, 65_600, 8)),
+    ],
+)
+def test_prompts_too_long_for_jpeg_are_cut(prompt: str, negative_prompt: str) -> None:
+    parameters = {**PARAMETERS, "prompt": prompt, "negative_prompt": negative_prompt}
+
+    text = embedded(encode(PIXELS, OutputSpec(format=JPEG), parameters)) or ""
+
+    content = json.loads(text)
+    assert content.pop("software")
+    for name, whole in (("prompt", prompt), ("negative_prompt", negative_prompt)):
+        kept = content[name].removesuffix("…")
+        assert whole.startswith(kept)
+        assert (kept == whole) == (content[name] == kept)
+        content[name] = whole
+    assert content == parameters
+    whole_fits = len(json.dumps(parameters)) < 65_400
+    assert (json.loads(text)["prompt"] == prompt and json.loads(text)["negative_prompt"] == negative_prompt) or (
+        not whole_fits and len(text) > 65_400
+    )
+
+
+@pytest.mark.parametrize(("error", "raised"), [(ValueError, NotEncodable), (MemoryError, MemoryError)])
+async def test_only_an_error_that_would_come_again_is_final(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], raised: type[Exception]
+) -> None:
+    def fail(*_given: object) -> PictureFile:
+        raise error("odd")
+
+    monkeypatch.setattr(pictures, "encode", fail)
+    encoder = Encoder()
+    try:
+        with pytest.raises(raised, match="odd"):
+            await encoder.encode(PIXELS, OutputSpec(format=PNG), parameters=PARAMETERS)
+    finally:
+        encoder.close()
 
 
 async def test_the_encoder_gives_the_same_off_the_loop() -> None:

@@ -5,13 +5,20 @@ from easel.v1.generation_pb2 import Phase
 from easel.worker.v1.progress_pb2 import ProgressReport
 from inference import progress
 from inference.engine.engine import Stepped
-from inference.progress import ProgressReporter
+from inference.progress import ProgressReporter, SmoothedMean
 from tests.unit.inference.scripted_gateway import ScriptedGateway
 
 
 @pytest.fixture
-def reporter(bus: Bus) -> ProgressReporter:
-    return ProgressReporter(bus, generation_id="generation-1", attempt=3, steps=4)
+def picture_seconds() -> SmoothedMean:
+    return SmoothedMean()
+
+
+@pytest.fixture
+def reporter(bus: Bus, picture_seconds: SmoothedMean) -> ProgressReporter:
+    return ProgressReporter(
+        bus, generation_id="generation-1", attempt=3, steps=4, pictures=2, picture_seconds=picture_seconds
+    )
 
 
 async def reports(gateway: ScriptedGateway, count: int) -> list[ProgressReport]:
@@ -43,6 +50,32 @@ async def test_each_report_tells_all_there_is_to_tell(
     assert second.progress.eta.ToTimedelta().total_seconds() == pytest.approx(2.6)
     assert (decoding.progress.phase, decoding.progress.step) == (Phase.PHASE_DECODING, 2)
     assert not decoding.progress.HasField("eta")
+
+
+async def test_the_estimate_counts_what_comes_after_the_last_step(
+    reporter: ProgressReporter,
+    picture_seconds: SmoothedMean,
+    gateway: ScriptedGateway,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "MIN_INTERVAL_SECONDS", 0)
+    picture_seconds.add(10.0)
+
+    await reporter.stepped(Stepped(step=3, steps=4, seconds=1.0))
+    await reporter.stepped(Stepped(step=4, steps=4, seconds=1.0))
+
+    etas = [one.progress.eta.ToTimedelta().total_seconds() for one in await reports(gateway, 2)]
+    assert etas == [21.0, 20.0]
+
+
+def test_a_smoothed_mean_begins_with_its_first_value_and_follows_the_others() -> None:
+    mean = SmoothedMean()
+    assert mean.value == 0
+
+    mean.add(10)
+    assert mean.value == 10
+    mean.add(0)
+    assert mean.value == pytest.approx(7)
 
 
 async def test_steps_too_fast_to_see_are_left_out_and_the_last_is_told_with_the_next_phase(
