@@ -100,8 +100,8 @@ async def test_the_largest_error_arrives_over_the_wire() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call: Any = channel.unary_unary("/test/Refuse")
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            call: Any = channel.unary_unary("/test/Refuse")
             await call(b"")
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     await server.stop(None)
