@@ -25,9 +25,6 @@ from gateway.record.generation import Change, State
 from gateway.record.generations import Attempt, Generations, Grant, NotYet, Refusal
 from gateway.record.models import Models
 
-#: When the database cannot say, a worker asks again after so long.
-RETRY_AFTER_OUTAGE = timedelta(seconds=1)
-
 #: How many requests of workers are answered at the same time; further ones wait.
 CONCURRENCY = 64
 
@@ -52,20 +49,21 @@ class Claims:
         self._known_models: set[str] = set()
 
     async def claim(self, request: ClaimRequest) -> ClaimResponse:
-        """Grant a generation to a worker, or say why not."""
+        """Grant a generation to a worker, or say why not.
+
+        Raises:
+            DatabaseUnavailable: nothing is known, it may have been granted; the worker hears nothing and asks again.
+        """
         generation_id = _generation_id(request.generation_id)
         if generation_id is None:
             return ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_GONE)
-        try:
-            answer = await self._generations.claim(
-                generation_id,
-                claim_id=request.claim_id,
-                worker_id=request.worker_id,
-                nonce=secrets.token_hex(4),
-                lease=self._lease,
-            )
-        except DatabaseUnavailable:
-            answer = NotYet(retry_after=RETRY_AFTER_OUTAGE)
+        answer = await self._generations.claim(
+            generation_id,
+            claim_id=request.claim_id,
+            worker_id=request.worker_id,
+            nonce=secrets.token_hex(4),
+            lease=self._lease,
+        )
         if isinstance(answer, Grant):
             await self._announcements.announce(
                 Change(

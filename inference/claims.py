@@ -4,7 +4,6 @@ import asyncio
 import random
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
 
 from loguru import logger
 
@@ -19,9 +18,6 @@ from inference.hints import Hint, Hints
 ASK_AGAIN_SECONDS = 1.0
 #: A hint that is put back comes again after so long.
 HINT_AGAIN_SECONDS = 1.0
-#: A gateway whose database left it in the dark, perhaps just after the grant, says NOT_YET with a short wait. Only one
-#: that is longer than this tells that there is no grant.
-MAX_DOUBTFUL_WAIT = timedelta(seconds=1)
 
 
 class Claims:
@@ -89,7 +85,7 @@ class Claims:
             return None
         answer = ClaimAnswer.Name(response.answer)
         logger.debug("claimed: {}", answer, action="claim", generation_id=generation_id)
-        return None if _is_doubtful(response) else response
+        return response
 
     def _open(self, generation_id: str) -> None:
         self._asked.add(generation_id)
@@ -100,12 +96,6 @@ class Claims:
             self._on_granted(response.task)
         self._asked.remove(generation_id)
         self._attempts.unreserve()
-
-
-def _is_doubtful(response: ClaimResponse) -> bool:
-    return (
-        response.answer == ClaimAnswer.CLAIM_ANSWER_NOT_YET and response.retry_after.ToTimedelta() <= MAX_DOUBTFUL_WAIT
-    )
 
 
 async def _pause(stop: asyncio.Event) -> bool:

@@ -94,6 +94,8 @@ class ScriptedGateway:
         await self.bus.subscribe(subjects.RELEASE, self._on_release)
         await self.bus.subscribe(subjects.ALL_RESULTS, self._on_result)
         await self.bus.subscribe(subjects.ALL_PROGRESS, self._on_report)
+        # A round trip: the server has the subscriptions by now, and what others publish from here on arrives.
+        await self.bus.jetstream.account_info()
 
     async def make_streams(self) -> None:
         """Make what a wiped server lost."""

@@ -135,7 +135,10 @@ async def test_a_defect_in_the_claims_stops_the_worker_in_order(
         held = await two_held(gateway, gate)
 
         monkeypatch.setattr(Hints, "pull", fail)
-        await asyncio.wait_for(stop.wait(), WAIT_SECONDS)
+        await asyncio.wait(
+            [working, stopped := asyncio.ensure_future(stop.wait())], return_when=asyncio.FIRST_COMPLETED
+        )
+        stopped.cancel()
         if grace_seconds:
             gate.open()
         with pytest.raises(WorkerBroken):

@@ -1,8 +1,6 @@
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from itertools import pairwise
 
 import pytest
 
@@ -78,10 +76,7 @@ def not_yet(**retry_after: float) -> ClaimResponse:
     return response
 
 
-async def test_not_yet_asks_again_later_for_the_same_hint(
-    running: Running, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(claims, "MAX_DOUBTFUL_WAIT", timedelta(0))
+async def test_not_yet_asks_again_later_for_the_same_hint(running: Running, gateway: ScriptedGateway) -> None:
     gateway.answer = lambda request: gateway.grant(request) if len(gateway.claims) > 2 else not_yet(milliseconds=20)
     generation_id = await gateway.queue()
 
@@ -89,24 +84,6 @@ async def test_not_yet_asks_again_later_for_the_same_hint(
     assert len(gateway.claims) == 3
     assert len({request.claim_id for request in gateway.claims}) == 3
     await gateway.until_no_hint_is_left()
-
-
-async def test_a_gateway_in_doubt_is_asked_again_under_the_same_claim_and_not_at_once(
-    running: Running, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(claims, "ASK_AGAIN_SECONDS", 0.1)
-    asked: list[float] = []
-
-    def not_yet_twice(request: ClaimRequest) -> ClaimResponse:
-        asked.append(time.monotonic())
-        return gateway.grant(request) if len(asked) > 2 else not_yet(seconds=1)
-
-    gateway.answer = not_yet_twice
-    generation_id = await gateway.queue()
-
-    assert (await running.next_granted()).generation_id == generation_id
-    assert len({request.claim_id for request in gateway.claims}) == 1
-    assert min(later - earlier for earlier, later in pairwise(asked)) >= 0.05
 
 
 class Record:

@@ -90,7 +90,7 @@ def test_long_prompts_are_kept_where_they_fit(format_: "ImageFormat.ValueType") 
         ("🏰" * 4_000, "🌧" * 4_000),
         ("🏰" * 4_000, "short"),
         ("", "🌧" * 6_000),
-        *(("x" * length, "") for length in range(65_200, 65_600, 8)),
+        *(("x" * length, "") for length in range(65_200, 65_600, 40)),
     ],
 )
 def test_prompts_too_long_for_jpeg_are_cut(prompt: str, negative_prompt: str) -> None:
@@ -106,10 +106,8 @@ def test_prompts_too_long_for_jpeg_are_cut(prompt: str, negative_prompt: str) ->
         assert (kept == whole) == (content[name] == kept)
         content[name] = whole
     assert content == parameters
-    whole_fits = len(json.dumps(parameters)) < 65_400
-    assert (json.loads(text)["prompt"] == prompt and json.loads(text)["negative_prompt"] == negative_prompt) or (
-        not whole_fits and len(text) > 65_400
-    )
+    # No more is cut than has to be.
+    assert "\\u2026" not in text or len(text) > 65_400
 
 
 @pytest.mark.parametrize(("error", "raised"), [(ValueError, NotEncodable), (MemoryError, MemoryError)])
