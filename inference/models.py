@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ INDEX_FILE = "model_index.json"
 CARD_FILE = "easel.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PIPELINES_WITH_SEAM = ("StableDiffusionPipeline",)
+
+#: What the libraries below raise when they cannot reach the hub.
+_OUT_OF_REACH = frozenset({"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError"})
 
 
 class ModelUnavailable(Exception):
@@ -158,13 +162,28 @@ def _load_pipeline(model: str, *, dtype: Any) -> Any:
 
 
 def _explain(model: str, error: BaseException) -> str:
-    reason = (str(error).strip().split("\n")[0][:300] or type(error).__name__).rstrip(".")
+    reason = _reason(error)
     if Path(model).is_dir():
         return f"the model in {model} cannot be loaded: {reason}"
     return (
         f"the model {model} is no local folder and could not be had from the hub: {reason}. "
         "Check the name and the network, or name a folder (`python -m inference.tiny FOLDER` makes a tiny one)."
     )
+
+
+def _reason(error: BaseException) -> str:
+    """Say in one clause what went wrong; the hub's own words for it speak of arguments that nobody here gave."""
+    names = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        names.add(type(cause).__name__)
+        cause = cause.__cause__ or cause.__context__
+    if "RepositoryNotFoundError" in names:
+        return "there is none of this name, or it is not public"
+    if names & _OUT_OF_REACH:
+        return "it is not in the cache of this machine, and the hub is out of reach"
+    first_line = str(error).strip().split("\n")[0] or type(error).__name__
+    return textwrap.shorten(first_line, 300, placeholder=" ...").rstrip(".")
 
 
 def _adapt(pipeline: Any, *, name: str) -> ModelAdapter:
