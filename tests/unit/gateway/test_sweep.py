@@ -1,0 +1,170 @@
+"""When the sweep judges, and when it holds back."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, Mock
+
+import nats.js.errors
+import pytest
+
+from easel.bus import BusUnavailable
+from gateway.errors import DatabaseUnavailable
+from gateway.record.generations import RetryPolicy
+from gateway.sweep import Sweep
+
+LEASE = timedelta(seconds=10)
+ROUND_SECONDS = 1.0
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class World:
+    """PostgreSQL, NATS and the clock as a sweep sees them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.connected_since = 0.0
+        self.last_sequence = 0
+        self.ack_floor = 0
+        self.pending = 0
+        self.stream_created = EPOCH
+        self.jetstream = Mock()
+        self.jetstream.stream_info = AsyncMock(side_effect=self._stream_info)
+        self.jetstream.consumer_info = AsyncMock(side_effect=self._consumer_info)
+        self.generations = AsyncMock()
+        self.generations.get_time.side_effect = self.database_time
+        self.generations.requeue_lost.return_value = []
+        self.generations.expire.return_value = []
+        self.generations.get_dispatched.return_value = {}
+        self.generations.unmark_dispatched.return_value = 0
+        self.hints: dict[str, int] = {}
+        self.catalogue = Mock(models={"tiny": object()})
+        self.sweep = Sweep(
+            self,  # type: ignore[arg-type]
+            self.generations,
+            AsyncMock(),
+            self.catalogue,
+            announcements=AsyncMock(),
+            lease=LEASE,
+            policy=RetryPolicy(max_lost_attempts=5, backoff=timedelta(0)),
+        )
+        monkeypatch.setattr("gateway.sweep.time.monotonic", lambda: self.now)
+        self.sweep._last_round = self.now
+
+    @property
+    def connected_seconds(self) -> float:
+        return self.now - self.connected_since
+
+    async def database_time(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.now)
+
+    async def round(self, *, after_seconds: float = ROUND_SECONDS) -> None:
+        self.now += after_seconds
+        await self.sweep.sweep()
+
+    async def rounds(self, seconds: float) -> None:
+        for _ in range(int(seconds / ROUND_SECONDS)):
+            await self.round()
+
+    @property
+    def judged(self) -> list[datetime]:
+        """The times before which something was judged as overdue."""
+        return [call.kwargs["overdue_before"] for call in self.generations.requeue_lost.await_args_list]
+
+    async def _stream_info(self, name: str, subjects_filter: str | None = None) -> Any:
+        state = SimpleNamespace(last_seq=self.last_sequence, subjects=self.hints)
+        return SimpleNamespace(state=state, created=self.stream_created)
+
+    async def _consumer_info(self, stream: str, consumer: str) -> Any:
+        return SimpleNamespace(
+            ack_floor=SimpleNamespace(stream_seq=self.ack_floor), num_pending=self.pending, num_ack_pending=0
+        )
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(monkeypatch)
+
+
+async def test_judges_nothing_before_a_full_lease_has_passed_and_then_what_was_overdue_at_the_mark(
+    world: World,
+) -> None:
+    await world.rounds(LEASE.total_seconds())
+    assert world.judged == []
+    await world.round()  # the mark
+    marked = await world.database_time()
+    await world.round()
+    assert world.judged == [marked]
+    assert world.generations.expire.await_args.kwargs == {"overdue_before": marked}
+
+
+async def test_goes_on_judging_one_mark_behind(world: World) -> None:
+    await world.rounds(LEASE.total_seconds() + 5)
+    assert len(world.judged) >= 4
+    assert world.judged == sorted(set(world.judged))
+
+
+@pytest.mark.parametrize("outage", ["database", "jetstream", "disconnect", "sleep"])
+async def test_after_an_outage_a_full_lease_must_pass_again(world: World, outage: str) -> None:
+    await world.rounds(LEASE.total_seconds() + 3)
+    before = len(world.judged)
+    assert before > 0
+    if outage == "database":
+        world.generations.get_time.side_effect = DatabaseUnavailable
+        with pytest.raises(DatabaseUnavailable):
+            await world.round()
+        world.generations.get_time.side_effect = world.database_time
+        before = len(world.judged)
+    elif outage == "jetstream":
+        world.jetstream.consumer_info.side_effect = nats.js.errors.ServiceUnavailableError
+        with pytest.raises(BusUnavailable):
+            await world.round()
+        world.jetstream.consumer_info.side_effect = world._consumer_info
+    elif outage == "disconnect":
+        world.connected_since = world.now
+    else:
+        await world.round(after_seconds=LEASE.total_seconds() / 2 + 1)
+    await world.rounds(LEASE.total_seconds() - 1)
+    assert len(world.judged) == before
+    await world.rounds(4)
+    assert len(world.judged) > before
+
+
+async def test_waits_until_the_results_handed_in_before_the_mark_are_projected(world: World) -> None:
+    world.last_sequence, world.ack_floor, world.pending = 7, 6, 1
+    await world.rounds(LEASE.total_seconds() + 1)
+    marked = await world.database_time()
+    await world.rounds(5)
+    assert world.judged == []
+    # Others have come since, and are still on their way: only the mark counts.
+    world.last_sequence, world.ack_floor, world.pending = 20, 7, 13
+    await world.round()
+    assert world.judged == [marked]
+
+
+async def test_a_stream_made_anew_voids_the_mark(world: World) -> None:
+    world.last_sequence, world.ack_floor, world.pending = 7, 6, 1
+    await world.rounds(LEASE.total_seconds() + 1)
+    world.stream_created += timedelta(hours=1)
+    world.last_sequence, world.ack_floor, world.pending = 3, 0, 3
+    await world.rounds(3)
+    assert world.judged == []
+    world.ack_floor, world.pending = 3, 0
+    await world.round()
+    assert len(world.judged) == 1
+    assert world.judged[0] > EPOCH + timedelta(seconds=1000 + LEASE.total_seconds() + 1)
+
+
+async def test_hints_that_are_gone_are_published_again_and_no_others(world: World) -> None:
+    marked = {"gone": EPOCH, "there": EPOCH + timedelta(seconds=1)}
+    world.generations.get_dispatched.return_value = marked
+    world.hints = {"easel.tasks.tiny.there": 1}
+    await world.round()
+    assert world.generations.unmark_dispatched.await_args.args == (["gone"],)
+
+
+async def test_lost_hints_are_repaired_also_while_nothing_is_judged(world: World) -> None:
+    world.generations.get_dispatched.return_value = {"gone": EPOCH}
+    await world.round()
+    world.generations.unmark_dispatched.assert_awaited_once()
+    assert world.judged == []

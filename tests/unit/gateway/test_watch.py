@@ -1,0 +1,178 @@
+"""Watching: what a watcher is shown, and what not."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
+
+from easel.worker.v1.progress_pb2 import ProgressReport
+from gateway.errors import GenerationNotFound
+from gateway.hub import Hub
+from gateway.record.generation import Event, Generation, State
+from gateway.resume_token import Position
+from gateway.watch import Sight, Watching
+
+ID = "01920000-0000-7000-8000-000000000001"
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def generation(state: State, *, revision: int, attempt: int) -> Generation:
+    nothing: dict[str, Any] = dict.fromkeys(
+        ("request_id", "progress", "phase_times", "failure", "retried_from", "deadline_time", "purge_time")
+    )
+    return Generation(
+        id=ID,
+        owner="default",
+        model="tiny",
+        priority=0,
+        spec={},
+        resolved_spec={},
+        state=state,
+        revision=revision,
+        attempt=attempt,
+        images=(),
+        create_time=EPOCH,
+        start_time=EPOCH,
+        end_time=EPOCH,
+        **nothing,
+    )
+
+
+class Life:
+    """The life of a generation in the record, one change after the other, and its watcher."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.generations = AsyncMock()
+        self.generations.get_generation.side_effect = self._get
+        self.generations.get_history.side_effect = self._get_history
+        self.bus = AsyncMock()
+        self.bus.last.return_value = None
+        self.hub = Hub(self.bus, self.generations)
+        self.change(State.QUEUED, attempt=0)
+
+    def change(self, state: State, *, attempt: int, nudge: bool = True) -> None:
+        revision = len(self.events) + 1
+        time = EPOCH + timedelta(seconds=revision)
+        self.events.append(Event(revision=revision, state=state, attempt=attempt, time=time))
+        if nudge:
+            self.hub._hear_of(ID, revision)
+
+    def report(self, *, attempt: int, sequence: int) -> None:
+        report = ProgressReport(generation_id=ID, sequence=sequence)
+        report.progress.attempt = attempt
+        for mailbox in self.hub._mailboxes[ID]:
+            mailbox.receive(report)
+
+    def watch(self, *, revision: int = 0, attempt: int = 0, sequence: int = 0) -> "Watcher":
+        position = Position(generation_id=ID, revision=revision, attempt=attempt, sequence=sequence)
+        return Watcher(Watching(self.generations, self.hub, self.bus).watch_generation(position, owner="default"))
+
+    async def _get(self, generation_id: str, *, owner: str) -> Generation:
+        last = self.events[-1]
+        return generation(last.state, revision=last.revision, attempt=last.attempt)
+
+    async def _get_history(
+        self, generation_id: str, *, owner: str, after_revision: int
+    ) -> tuple[Generation, list[Event]]:
+        return await self._get(generation_id, owner=owner), [e for e in self.events if e.revision > after_revision]
+
+
+class Watcher:
+    def __init__(self, sights: Any) -> None:
+        self._sights = sights
+
+    async def next(self) -> Sight | None:
+        async with asyncio.timeout(5):
+            return await anext(self._sights, None)
+
+    async def states(self, count: int) -> list[State]:
+        sights = [await self.next() for _ in range(count)]
+        return [sight.generation.state for sight in sights if sight is not None and sight.generation is not None]
+
+
+@pytest.fixture
+def life() -> Life:
+    return Life()
+
+
+async def test_a_new_watcher_sees_the_present_and_then_every_change(life: Life) -> None:
+    watcher = life.watch()
+    assert await watcher.states(1) == [State.QUEUED]
+    life.change(State.RUNNING, attempt=1)
+    life.change(State.QUEUED, attempt=1)
+    life.change(State.RUNNING, attempt=2)
+    life.change(State.SUCCEEDED, attempt=2)
+    assert await watcher.states(4) == [State.RUNNING, State.QUEUED, State.RUNNING, State.SUCCEEDED]
+    assert await watcher.next() is None
+
+
+async def test_a_lost_nudge_is_repaired_by_the_recheck(life: Life) -> None:
+    watcher = life.watch()
+    await watcher.next()
+    life.change(State.CANCELLED, attempt=0, nudge=False)
+    life.generations.get_revisions.return_value = {ID: 2}
+    await life.hub.recheck()
+    assert await watcher.states(1) == [State.CANCELLED]
+    assert await watcher.next() is None
+
+
+async def test_progress_of_an_attempt_that_is_not_current_is_dropped(life: Life) -> None:
+    life.change(State.RUNNING, attempt=1)
+    watcher = life.watch()
+    await watcher.next()
+    life.report(attempt=1, sequence=1)
+    sight = await watcher.next()
+    assert sight is not None
+    assert sight.report is not None
+    life.change(State.QUEUED, attempt=1)
+    life.change(State.RUNNING, attempt=2)
+    assert await watcher.states(2) == [State.QUEUED, State.RUNNING]
+    life.report(attempt=1, sequence=2)
+    waiting = asyncio.ensure_future(watcher.next())
+    await asyncio.sleep(0)
+    life.report(attempt=2, sequence=1)
+    sight = await waiting
+    assert sight is not None
+    assert sight.report is not None
+    assert sight.report.progress.attempt == 2
+
+
+async def test_a_resumed_watch_sees_no_step_twice(life: Life) -> None:
+    life.change(State.RUNNING, attempt=1)
+    life.bus.last.return_value = ProgressReport(generation_id=ID, sequence=5)
+    life.bus.last.return_value.progress.attempt = 1
+    watcher = life.watch(revision=2, attempt=1, sequence=5)
+    assert await watcher.states(1) == [State.RUNNING]
+    waiting = asyncio.ensure_future(watcher.next())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    life.report(attempt=1, sequence=6)
+    sight = await waiting
+    assert sight is not None
+    assert sight.position.sequence == 6
+
+
+async def test_a_resumed_watch_of_what_is_final_ends_at_once(life: Life) -> None:
+    life.change(State.CANCELLED, attempt=0)
+    for revision, states in ((1, [State.CANCELLED]), (2, [State.CANCELLED])):
+        watcher = life.watch(revision=revision)
+        assert await watcher.states(1) == states
+        assert await watcher.next() is None
+
+
+async def test_a_token_ahead_of_a_restored_record_is_shown_the_present(life: Life) -> None:
+    watcher = life.watch(revision=9)
+    assert await watcher.states(1) == [State.QUEUED]
+    life.change(State.CANCELLED, attempt=0)
+    assert await watcher.states(1) == [State.CANCELLED]
+
+
+async def test_what_is_not_there_is_not_found(life: Life) -> None:
+    life.generations.get_generation.side_effect = None
+    life.generations.get_generation.return_value = None
+    with pytest.raises(GenerationNotFound):
+        await life.watch().next()
