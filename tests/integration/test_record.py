@@ -278,6 +278,7 @@ class TestLease:
         old = await granted(generations, generation.id, lease=NO_LEASE)
         await lose(generations, database)
         new = await granted(generations, generation.id)
+        assert await generations.renew([old], lease=LEASE) == set()
         assert await generations.renew([old, new], lease=LEASE) == {new}
         assert await generations.release([old]) == []
 
