@@ -23,7 +23,7 @@ help: ## List what there is
 
 .PHONY: demo
 demo: install ## Draw PROMPT="a sunset over a beach" with a stack of its own; OUT=castle.png says where to
-	@$(BIN)/easel demo $${OUT:+--out "$$OUT"} -- "$${PROMPT:-a sunset over a beach}"
+	@$(BIN)/easel demo $${OUT:+--out "$$OUT"} -- "$${PROMPT-a sunset over a beach}"
 
 .PHONY: up
 up: install ## Run the whole service here until Ctrl-C; ARGS="--workers 2" for more

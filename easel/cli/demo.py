@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from easel import logs
-from easel.cli import generate, startup
+from easel.cli import destination, generate, startup
 from easel.cli.exits import INTERRUPTED, NO_PICTURE
 from easel.cli.run import describe
 from easel.cli.terminal import ACCENT, MUTED, precise
@@ -23,8 +23,10 @@ def demo(spec: GenerationSpec, *, out: Path | None, folder: Path) -> None:
     """Run the command.
 
     Raises:
+        typer.BadParameter: nothing can be written at `out`.
         typer.Exit: it failed or was interrupted.
     """
+    destination.check(out)
     logs.configure(service="easel", level="WARNING")
     stack = Stack(folder)
     try:

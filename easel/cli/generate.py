@@ -13,16 +13,11 @@ import typer
 from google.protobuf.duration_pb2 import Duration
 from rich.console import Console
 
-from easel.cli import terminal
+from easel.cli import destination, terminal
 from easel.cli.exits import INTERRUPTED, complain
 from easel.cli.run import run
 from easel.client import Client, EaselError, Generation, GenerationSpec, GenerationState, ImageFormat, OutputSpec
 from easel.v1.generation_pb2 import FailureReason
-
-#: Where pictures go unless told otherwise.
-DEFAULT_FOLDER = Path("out")
-
-_SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
 
 class NotDrawn(EaselError):
@@ -32,6 +27,14 @@ class NotDrawn(EaselError):
         self.generation = generation
         why = f": {generation.failure.message}" if generation.HasField("failure") else ""
         super().__init__(f"generation {generation.id} is {terminal.state_name(generation)}{why}")
+
+
+class NotWritten(EaselError):
+    """The picture was drawn, and could not be written where it should go."""
+
+    def __init__(self, generation: Generation, path: Path, error: OSError) -> None:
+        why = error.strerror or str(error)
+        super().__init__(f"generation {generation.id} is drawn, but {path} cannot be written: {why}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +84,10 @@ def generate(spec: GenerationSpec, *, target: str, out: Path | None, request_id:
     """Run the command.
 
     Raises:
+        typer.BadParameter: nothing can be written at `out`.
         typer.Exit: it failed or was interrupted, and one line was printed that says so.
     """
+    destination.check(out)
     request_id = request_id or uuid.uuid4().hex
     command = _draw_as_json if as_json else _draw_for_people
     try:
@@ -104,8 +109,8 @@ async def draw(*, target: str, spec: GenerationSpec, out: Path | None, console: 
 
     Raises:
         NotDrawn: the generation FAILED, EXPIRED or was CANCELLED.
+        NotWritten: a file could not be written.
         EaselError: the service refused, or stayed out of reach.
-        OSError: a file could not be written.
     """
     began = time.monotonic()
     request_id = request_id or uuid.uuid4().hex
@@ -113,9 +118,7 @@ async def draw(*, target: str, spec: GenerationSpec, out: Path | None, console: 
         with terminal.display_on(console, models=await client.list_models()) as display:
             generation = await _watch(client, spec, request_id=request_id, display=display)
             display.downloading()
-            paths = place(generation, out)
-            for image, path in zip(generation.images, paths, strict=True):
-                await client.download(generation, path, index=image.index)
+            paths = await _download(client, generation, out)
             display.done()
     wall_seconds = time.monotonic() - began
     terminal.show_drawn(console, generation, paths=paths, wall_seconds=wall_seconds)
@@ -132,6 +135,16 @@ async def _watch(client: Client, spec: GenerationSpec, *, request_id: str, displ
     return generation
 
 
+async def _download(client: Client, generation: Generation, out: Path | None) -> tuple[Path, ...]:
+    paths = destination.place(generation, out)
+    for image, path in zip(generation.images, paths, strict=True):
+        try:
+            await client.download(generation, path, index=image.index)
+        except OSError as error:
+            raise NotWritten(generation, path, error) from error
+    return paths
+
+
 async def _draw_for_people(*, target: str, spec: GenerationSpec, out: Path | None, request_id: str) -> None:
     await draw(target=target, spec=spec, out=out, console=Console(highlight=False), request_id=request_id)
 
@@ -143,7 +156,7 @@ async def _draw_as_json(*, target: str, spec: GenerationSpec, out: Path | None, 
         print(json.dumps(describe(error.generation, request_id=request_id)))
         raise
     described = describe(drawn.generation, request_id=request_id, paths=drawn.paths)
-    print(json.dumps(described | {"wall_seconds": drawn.wall_seconds}))
+    print(json.dumps(described | {"wall_seconds": round(drawn.wall_seconds, 6)}))
 
 
 def describe(generation: Generation, *, request_id: str, paths: Sequence[Path] = ()) -> dict[str, object]:
@@ -179,16 +192,6 @@ def describe(generation: Generation, *, request_id: str, paths: Sequence[Path] =
         if generation.HasField("failure")
         else None,
     }
-
-
-def place(generation: Generation, out: Path | None) -> tuple[Path, ...]:
-    """Choose a path for each picture."""
-    suffix = _SUFFIXES.get(generation.images[0].content_type, "") if generation.images else ""
-    if out is None or out.is_dir():
-        out = (out or DEFAULT_FOLDER) / f"{generation.id}{suffix}"
-    if len(generation.images) == 1:
-        return (out,)
-    return tuple(out.with_stem(f"{out.stem}-{image.index}") for image in generation.images)
 
 
 def _duration(duration_seconds: float) -> Duration:

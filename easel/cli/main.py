@@ -60,6 +60,23 @@ app = typer.Typer(
 )
 
 
+def print_version(asked: bool) -> None:
+    """Print the version and end, if asked to."""
+    if asked:
+        print("easel", __version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that go before a command."""
+
+
 @app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
@@ -74,7 +91,9 @@ def generate(
     negative: Annotated[str, typer.Option(help="What the picture should avoid.")] = "",
     scheduler: Annotated[str, typer.Option(help="The noise scheduler.")] = "",
     count: Annotated[int | None, typer.Option("--count", "-n", help="How many pictures.")] = None,
-    output_format: Annotated[Format | None, typer.Option("--format", help="The file format.")] = None,
+    output_format: Annotated[
+        Format | None, typer.Option("--format", help="The file format; else --out's suffix says.")
+    ] = None,
     timeout: Annotated[
         float | None, typer.Option(help="Let it expire after so many seconds.", metavar="SECONDS")
     ] = None,
@@ -84,6 +103,7 @@ def generate(
 ) -> None:
     """Draw a picture of a prompt and download it."""
     from easel.cli import generate as command
+    from easel.cli.destination import choose_format
 
     spec = command.make_spec(
         prompt=prompt,
@@ -96,7 +116,7 @@ def generate(
         negative_prompt=negative,
         scheduler=scheduler,
         image_count=count,
-        image_format=output_format or "",
+        image_format=choose_format(out, asked=output_format or ""),
         timeout_seconds=timeout,
     )
     command.generate(spec, target=target, out=out, request_id=request_id, as_json=as_json)
@@ -122,9 +142,11 @@ def demo(
     """Start the whole service here, draw one picture, and stop it again."""
     needs_local("demo")
     from easel.cli import demo as command
+    from easel.cli.destination import choose_format
     from easel.cli.generate import make_spec
 
-    command.demo(make_spec(prompt=prompt, steps=steps, seed=seed), out=out, folder=data)
+    spec = make_spec(prompt=prompt, steps=steps, seed=seed, image_format=choose_format(out))
+    command.demo(spec, out=out, folder=data)
 
 
 @app.command()
@@ -159,7 +181,7 @@ def worker(context: typer.Context) -> None:
 @app.command()
 def version() -> None:
     """Print the version."""
-    print("easel", __version__)
+    print_version(True)
 
 
 def needs_local(command: str) -> None:

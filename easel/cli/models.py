@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from easel.cli.run import run
-from easel.cli.terminal import ACCENT, MUTED
+from easel.cli.terminal import ACCENT, MUTED, show_table
 from easel.client import Client
 from easel.v1.model_pb2 import DoubleRange, IntRange, Model
 
@@ -25,9 +25,18 @@ def models(*, target: str, as_json: bool) -> None:
         listed = [MessageToDict(model, preserving_proto_field_name=True) for model in known]
         print(json.dumps({"models": listed}))
     elif known:
-        Console(highlight=False).print(table(known))
+        show(known, console=Console(highlight=False))
     else:
         Console(highlight=False).print("No model is known yet: a model becomes known when its first worker starts.")
+
+
+def show(known: list[Model], *, console: Console) -> None:
+    """Show models in a table, and below it what a request to each may ask for in all."""
+    show_table(console, table(known))
+    for model in known:
+        if model.max_pixel_steps:
+            most = f"{model.name}: width x height x steps x pictures is at most {model.max_pixel_steps:,}"
+            console.print(Text(most, style=MUTED))
 
 
 def table(known: list[Model]) -> Table:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import typer
 
 from easel.cli.exits import BAD_REQUEST, NO_PICTURE, UNAVAILABLE, complain
+from easel.cli.terminal import cause
 from easel.client import (
     Conflict,
     DeadlineExceeded,
@@ -56,8 +57,8 @@ def run(command: Coroutine[Any, Any, Result], *, target: str) -> Result:
 def describe(error: EaselError, *, target: str) -> str:
     """Say in one line what went wrong, and what to do about it."""
     if isinstance(error, Unavailable) and not error.reason:
-        cause = str(error).rsplit(": ", 1)[-1]
-        return f"no service answers at {target} ({cause}): start one with `easel up`, or name another with --target"
+        why = cause(error)
+        return f"no service answers at {target} ({why}): start one with `easel up`, or name another with --target"
     if isinstance(error, InvalidRequest) and error.violations:
         # On the command line there is no spec, only its options.
         return "; ".join(str(violation).removeprefix("spec.") for violation in error.violations)

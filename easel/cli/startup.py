@@ -14,7 +14,12 @@ from rich.text import Text
 
 from easel.cli.terminal import ACCENT, MUTED, precise
 from easel.embedded import Process, Stack
-from easel.embedded.process import READY
+from easel.embedded.process import READY, STOPPED
+
+#: A stop that takes longer than this is worth a word of why.
+SHORT_STOP_SECONDS = 1.0
+
+FINISHING = "finishing what is being drawn; Ctrl-C again to stop at once"
 
 
 async def start(stack: Stack, *, console: Console) -> float:
@@ -35,16 +40,29 @@ async def start(stack: Stack, *, console: Console) -> float:
 
 
 async def stop(stack: Stack, *, console: Console) -> None:
-    """Stop a stack, with a word about it where somebody watches."""
-    with console.status("stopping", spinner_style=ACCENT):
-        await stack.stop()
+    """Stop a stack, with a word about it where somebody watches, and anywhere when a worker keeps it waiting."""
+    with console.status("stopping", spinner_style=ACCENT) as status:
+
+        def explain() -> None:
+            if not any(worker.is_running for worker in stack.workers):
+                return
+            status.update(FINISHING)
+            if not console.is_terminal:
+                console.print(FINISHING)
+
+        explanation = asyncio.get_running_loop().call_later(SHORT_STOP_SECONDS, explain)
+        try:
+            await stack.stop()
+        finally:
+            explanation.cancel()
 
 
 class Board:
-    """The processes of a stack that starts, as a table that changes."""
+    """The processes of a stack that the current task starts, as a table that changes."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
+        self._task = asyncio.current_task()
         self._began = time.monotonic()
         self._ready_seconds: dict[str, float] = {}
         self._spinner = Spinner("dots", style=ACCENT)
@@ -58,9 +76,16 @@ class Board:
         table.add_column(style=MUTED, justify="right")
         for process in reversed(self._stack.processes):
             table.add_row(*self._row(process))
-        return Group(Text("Starting Easel's parts", style="bold"), table)
+        return Group(Text(f"{'Stopping' if self._is_stopping else 'Starting'} Easel's parts", style="bold"), table)
+
+    @property
+    def _is_stopping(self) -> bool:
+        """Whether somebody ended the start; a start that was ended stops everything before it returns."""
+        return self._task is not None and self._task.cancelling() > 0
 
     def _row(self, process: Process) -> tuple[RenderableType, ...]:
+        if self._is_stopping:
+            return self._spinner, process.name, STOPPED if process.activity == STOPPED else "stopping", ""
         seconds = time.monotonic() - self._began
         if process.activity != READY:
             return self._spinner, process.name, process.activity, precise(seconds)

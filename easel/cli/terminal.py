@@ -1,12 +1,13 @@
 """What people see of a generation: a bar that moves with every step, plain lines where there is no terminal."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -22,8 +23,15 @@ MUTED = "grey58"
 #: How wide a phase that takes all the time is drawn in the table of phases.
 PHASE_BAR_WIDTH = 36
 
-#: Plain lines tell of progress this often, lest a log fill up.
-PLAIN_LINES_PER_ATTEMPT = 10
+#: Plain lines tell of progress at every such part of the steps, and never more often than this, lest a log fill up.
+PLAIN_PARTS = 4
+PLAIN_PAUSE_SECONDS = 2.0
+
+#: A prompt longer than this is shortened where it is shown.
+LONGEST_PROMPT = 200
+
+#: As much of a connection's trouble as fits beside a bar.
+LONGEST_CAUSE = 60
 
 #: Less than this is not worth announcing.
 LEAST_ETA_SECONDS = 0.05
@@ -102,7 +110,8 @@ class LiveDisplay:
     def outage(self, error: EaselError | None) -> None:
         """Show that the service is out of reach for the moment; or, with None, that it is back."""
         label = self._label if error is None else _label("reconnecting", style="yellow")
-        self._progress.update(self._task, description=label, detail="" if error is None else _cause(error))
+        why = "" if error is None else cause(error)[:LONGEST_CAUSE]
+        self._progress.update(self._task, description=label, detail=why)
 
     def downloading(self) -> None:
         """Show that the pictures are on their way."""
@@ -137,8 +146,12 @@ class LiveDisplay:
 class PlainDisplay:
     """Lines, for logs and pipes."""
 
-    def __init__(self, console: Console, models: Mapping[str, Model]) -> None:
+    def __init__(
+        self, console: Console, models: Mapping[str, Model], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
+        self._clock = clock
+        self._quiet_until = 0.0
         self._models = models
         self._has_header = False
         self._last = ("", -1)
@@ -164,7 +177,7 @@ class PlainDisplay:
         """Print that the service is out of reach for the moment; or, with None, that it is back."""
         if (error is not None) != self._is_away:
             self._is_away = error is not None
-            self._print("back again" if error is None else f"reconnecting: {_cause(error)}")
+            self._print("back again" if error is None else f"reconnecting: {cause(error)[:LONGEST_CAUSE]}")
 
     def downloading(self) -> None:
         """Print that the pictures are on their way."""
@@ -175,9 +188,10 @@ class PlainDisplay:
 
     def _show_progress(self, progress: generation_pb2.Progress) -> None:
         name = phase_name(progress.phase)
-        tenth = progress.step * PLAIN_LINES_PER_ATTEMPT // max(progress.steps, 1)
-        if (name, tenth) != self._last:
-            self._last = (name, tenth)
+        part = progress.step * PLAIN_PARTS // max(progress.steps, 1)
+        if (name, part) != self._last and self._clock() >= self._quiet_until:
+            self._last = (name, part)
+            self._quiet_until = self._clock() + PLAIN_PAUSE_SECONDS
             self._print(f"{name} {detail(progress)}")
 
     def _print(self, line: str) -> None:
@@ -191,7 +205,7 @@ def header(generation: Generation, models: Mapping[str, Model]) -> Text:
     settings += [spec.scheduler, f"seed {spec.seed}"]
     if spec.image_count > 1:
         settings.append(f"{spec.image_count} pictures")
-    lines = [(spec.prompt, "bold"), (" · ".join(filter(None, settings)), MUTED)]
+    lines = [(_shortened(spec.prompt), "bold"), (" · ".join(filter(None, settings)), MUTED)]
     if description := models.get(spec.model, Model()).description:
         lines.append((description, f"italic {MUTED}"))
     return Text("\n").join(Text(text, style=style) for text, style in lines)
@@ -237,13 +251,13 @@ def phase_seconds(generation: Generation) -> dict[str, float]:
     times = {"queued": _between(generation.create_time, generation.start_time)} if generation.attempt_count else {}
     times |= {field.name: seconds(value) for field, value in generation.phase_times.ListFields()}
     rest = _between(generation.create_time, generation.end_time) - sum(times.values())
-    return times | {"rest": max(0.0, rest)}
+    return times | {"rest": round(max(0.0, rest), 6)}
 
 
 def show_drawn(console: Console, generation: Generation, *, paths: Sequence[Path], wall_seconds: float) -> None:
     """Show where the time went, and where the pictures are."""
     console.print()
-    console.print(_phase_table(generation))
+    show_table(console, _phase_table(generation))
     console.print()
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style=MUTED)
@@ -254,7 +268,18 @@ def show_drawn(console: Console, generation: Generation, *, paths: Sequence[Path
         size = f"{image.width}x{image.height} · {image.size_bytes / 1000:.1f} kB"
         facts.add_row("picture", Text.assemble((str(path), f"bold {ACCENT}"), (f"  {size}", MUTED)))
     facts.add_row("took", f"{precise(wall_seconds)} in all")
-    console.print(facts)
+    show_table(console, facts)
+
+
+def show_table(console: Console, table: RenderableType) -> None:
+    """Print a table; where no terminal is, without the blanks that fill its lines."""
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as drawn:
+        console.print(table)
+    for line in drawn.get().splitlines():
+        console.print(line.rstrip(), soft_wrap=True, markup=False, emoji=False)
 
 
 def precise(value: float) -> str:
@@ -267,13 +292,22 @@ def precise(value: float) -> str:
     return f"{value:.0f} s"
 
 
+def cause(error: EaselError) -> str:
+    """Take out of the nested message of a broken connection what is at the bottom of it."""
+    return str(error).rsplit(": ", 1)[-1].strip(" []")
+
+
 def seconds(duration: Duration) -> float:
     """Turn a protobuf duration into seconds."""
     return duration.ToTimedelta().total_seconds()
 
 
 def _between(start: Timestamp, end: Timestamp) -> float:
-    return (end.ToNanoseconds() - start.ToNanoseconds()) / 1e9
+    return round((end.ToNanoseconds() - start.ToNanoseconds()) / 1e9, 6)
+
+
+def _shortened(prompt: str) -> str:
+    return prompt if len(prompt) <= LONGEST_PROMPT else prompt[: LONGEST_PROMPT - 1].rstrip() + "…"
 
 
 def _phase_table(generation: Generation) -> Table:
@@ -290,7 +324,3 @@ def _phase_table(generation: Generation) -> Table:
 
 def _label(name: str, *, style: str = ACCENT) -> str:
     return f"[{style}]{name:<12}[/]"
-
-
-def _cause(error: EaselError) -> str:
-    return str(error).rsplit(": ", 1)[-1][:60]

@@ -11,7 +11,7 @@ from rich.table import Table
 from easel import logs
 from easel.cli import startup
 from easel.cli.exits import NO_PICTURE
-from easel.cli.terminal import ACCENT, MUTED, precise
+from easel.cli.terminal import ACCENT, MUTED, precise, show_table
 from easel.embedded import Stack, StackFailed
 from easel.embedded.supervisor import supervise
 
@@ -29,7 +29,7 @@ def up(*, folder: Path, workers: int, port: int, model: str | None) -> None:
     try:
         asyncio.run(_up(stack))
     except StackFailed as error:
-        print("easel:", error, file=sys.stderr)
+        print(f"easel: {error}", file=sys.stderr)
         raise typer.Exit(NO_PICTURE) from error
     except (KeyboardInterrupt, asyncio.CancelledError):
         return
@@ -56,6 +56,6 @@ def _show(stack: Stack, *, console: Console, took_seconds: float) -> None:
         table.add_row(process.name, process.place)
     table.add_row("data", str(stack.servers.folder.path))
     table.add_row("logs", str(stack.logs))
-    console.print(table)
+    show_table(console, table)
     target = "" if stack.target.endswith(f":{DEFAULT_PORT}") else f" --target {stack.target}"
     console.print(f'\n  Draw a picture: [bold]easel generate "a castle"{target}[/]\n  Ctrl-C stops everything.\n')

@@ -13,11 +13,14 @@ import psutil
 import pytest
 from PIL import Image
 
-from easel.client import Client
+from easel.client import Client, GenerationSpec, GenerationState
 from easel.embedded import Stack
 
 EASEL = (sys.executable, "-P", "-m", "easel")
 PATIENCE_SECONDS = 60.0
+
+#: Killing takes no longer than this; a worker's grace is many times as long.
+STOP_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -116,6 +119,29 @@ async def test_up_serves_mends_itself_and_stops_when_asked(stack: Stack, tmp_pat
             assert [model.name for model in await client.list_models()] == ["tiny"]
         up.send_signal(signal.SIGTERM)
         _, errors = await up.communicate()
+    assert up.returncode == 0
+    assert errors.decode() == ""
+    assert processes_in(tmp_path) == []
+
+
+async def test_a_second_ctrl_c_stops_a_drawing_at_once(stack: Stack, tmp_path: Path) -> None:
+    async with command(tmp_path, "up", "--port", "0", model=stack.model) as up:
+        said = await until(up, "Ctrl-C stops everything")
+        found = re.search(r"^gateway +(\S+)", said, re.MULTILINE)
+        assert found is not None, said
+        async with Client(found[1]) as client:
+            [model] = await client.list_models()
+            side = 256
+            steps = min(model.steps.max, model.max_pixel_steps // side**2)
+            async for event in client.generate(GenerationSpec(prompt="a castle", width=side, height=side, steps=steps)):
+                assert event.generation.state != GenerationState.GENERATION_STATE_SUCCEEDED
+                if event.progress is not None and event.progress.step:
+                    break
+        up.send_signal(signal.SIGINT)
+        await until(up, "finishing what is being drawn; Ctrl-C again to stop at once")
+        up.send_signal(signal.SIGINT)
+        async with asyncio.timeout(STOP_SECONDS):
+            _, errors = await up.communicate()
     assert up.returncode == 0
     assert errors.decode() == ""
     assert processes_in(tmp_path) == []

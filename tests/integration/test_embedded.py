@@ -323,7 +323,7 @@ async def test_what_is_done_while_all_run_fails_when_one_ends(tmp_path: Path) ->
 async def test_a_gateway_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(StackFailed, match=rf"^port {port} is taken: name another one"):
+        with pytest.raises(StackFailed, match=rf"^port {port} is taken: --port names another one"):
             await Stack(tmp_path, gateway_port=port, workers=0).start()
 
 

@@ -1,8 +1,10 @@
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -113,6 +115,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
                     width=IntRange(min=64, max=512, multiple_of=8),
                     height=IntRange(min=64, max=512, multiple_of=8),
                     schedulers=["ddim", "pndm"],
+                    max_pixel_steps=16_384_000,
                 )
             ]
         )
@@ -128,7 +131,8 @@ async def test_from_a_prompt_to_a_file(server: ScriptedServer, tmp_path: Path) -
     lines = outcome.stdout.splitlines()
     assert lines[:3] == ["a castle", "tiny · 64x64 · 20 steps · guidance 7.5 · seed 7", "Untrained."]
     assert "queued 2 ahead" in lines
-    assert "denoising 10/20 · 0.31 s/step" in lines
+    assert lines == [line.rstrip() for line in lines]
+    assert len([line for line in lines if line.startswith("denoising ")]) < 3
     assert outcome.stderr == ""
     for fact in (ID, f"out/{ID}.png", "denoising 1.5 s"):
         assert fact in " ".join(outcome.stdout.split())
@@ -179,6 +183,7 @@ async def test_json_is_one_object_and_nothing_else(server: ScriptedServer, tmp_p
     result = json.loads(outcome.stdout)
     assert (result["id"], result["state"], result["seed"], result["failure"]) == (ID, "SUCCEEDED", 7, None)
     assert result["phase_seconds"]["denoising"] == 1.5
+    assert result["wall_seconds"] == round(result["wall_seconds"], 6)
     [image] = result["images"]
     assert (tmp_path / image["path"]).read_bytes() == FILE
     assert image["seed"] == 7
@@ -237,8 +242,57 @@ async def test_a_file_that_cannot_be_written(server: ScriptedServer, tmp_path: P
         server.scripts.append(drawing(files.url()))
         arguments = ("generate", "a castle", "--target", server.target, "--out", "file/castle.png")
         outcome = await easel(*arguments, folder=tmp_path)
+    assert outcome.status == 2
+    assert "cannot write file/castle.png" in one_line(outcome.stderr)
+    assert ".part" not in outcome.stderr
+    assert server.requests == []
+
+
+async def test_a_folder_that_vanishes_while_it_is_drawn(server: ScriptedServer, tmp_path: Path) -> None:
+    async with FileServer(Answer(body=FILE)) as files:
+        play = drawing(files.url())
+
+        async def script(context: Any) -> AsyncIterator[Any]:
+            (tmp_path / "new").rmdir()
+            (tmp_path / "new").write_bytes(b"")
+            async for message in play(context):
+                yield message
+
+        server.scripts.append(script)
+        arguments = ("generate", "a castle", "--target", server.target, "--out", "new/castle.png")
+        outcome = await easel(*arguments, folder=tmp_path)
     assert outcome.status == 1
-    assert "file" in one_line(outcome.stderr)
+    assert f"generation {ID} is drawn, but new/castle.png cannot be written" in one_line(outcome.stderr)
+
+
+@pytest.mark.parametrize(
+    ("out", "sent"),
+    [("q.jpg", "JPEG"), ("q.JPEG", "JPEG"), ("q.png", "PNG"), ("q.webp", "WEBP"), ("q.v1", "UNSPECIFIED")],
+)
+async def test_the_suffix_chooses_the_format(server: ScriptedServer, tmp_path: Path, out: str, sent: str) -> None:
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.append(drawing(files.url()))
+        outcome = await easel("generate", "a castle", "--target", server.target, "--out", out, folder=tmp_path)
+    assert outcome.status == 0, outcome.stderr
+    request: Any = server.requests[-1]
+    assert request.spec.output.format == ImageFormat.Value(f"IMAGE_FORMAT_{sent}")
+    assert (tmp_path / out).read_bytes() == FILE
+
+
+async def test_the_suffix_of_a_folder_chooses_nothing(server: ScriptedServer, tmp_path: Path) -> None:
+    (tmp_path / "v1.jpg").mkdir()
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.append(drawing(files.url()))
+        await easel("generate", "a castle", "--target", server.target, "--out", "v1.jpg", folder=tmp_path)
+    request: Any = server.requests[-1]
+    assert not request.spec.HasField("output")
+    assert (tmp_path / "v1.jpg" / f"{ID}.png").exists()
+
+
+async def test_a_name_that_nothing_answers_to(tmp_path: Path) -> None:
+    outcome = await easel("models", "--target", "nonsense.invalid", folder=tmp_path)
+    assert outcome.status == 3
+    assert re.search(r"answers at nonsense.invalid \([^][]+\):", one_line(outcome.stderr))
 
 
 async def test_another_file_than_was_stored(server: ScriptedServer, tmp_path: Path) -> None:
@@ -269,8 +323,9 @@ async def test_ctrl_c_leaves_the_generation_alone_and_says_how_to_get_the_pictur
 async def test_models_are_listed(server: ScriptedServer, tmp_path: Path) -> None:
     outcome = await easel("models", "--target", server.target, folder=tmp_path)
     assert outcome.status == 0
-    for fact in ("tiny", "Untrained.", "64x64", "64-512 by 8", "7.5", "pndm", "ddim"):
+    for fact in ("tiny", "Untrained.", "64x64", "64-512 by 8", "7.5", "pndm", "ddim", "at most 16,384,000"):
         assert fact in outcome.stdout
+    assert outcome.stdout.splitlines() == [line.rstrip() for line in outcome.stdout.splitlines()]
 
 
 async def test_models_for_machines(server: ScriptedServer, tmp_path: Path) -> None:
@@ -297,6 +352,10 @@ runner = CliRunner()
         (["generate", "a castle", "--steps", "many"], "--steps"),
         (["generate", "a castle", "--format", "gif"], "--format"),
         (["generate", "a castle", "--nonsense"], "--nonsense"),
+        (["generate", "a castle", "--format", "jpeg", "--out", "q.png"], "q.png names a png file"),
+        (["generate", "a castle", "--out", "/dev/null"], "/dev/null is no file"),
+        (["generate", "a castle", "--out", "x" * 250 + ".png"], "File name too long"),
+        (["demo", "--out", "/dev/null/x.png"], "cannot write /dev/null/x.png"),
         (["draw"], "draw"),
     ],
 )
@@ -315,8 +374,19 @@ def test_help_lists_the_commands_and_the_exit_statuses(arguments: list[str]) -> 
         assert word in result.stdout
 
 
-def test_version() -> None:
-    assert runner.invoke(app, ["version"]).stdout == f"easel {__version__}\n"
+@pytest.mark.parametrize("argument", ["version", "--version"])
+def test_version(argument: str) -> None:
+    result = runner.invoke(app, [argument])
+    assert (result.exit_code, result.stdout) == (0, f"easel {__version__}\n")
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = runner.invoke(app, ["up", "--port", str(port), "--data", str(tmp_path / "data")])
+    assert result.exit_code == 1
+    assert f"port {port} is taken" in one_line(result.stderr)
+    assert "--port" in result.stderr
 
 
 @pytest.mark.parametrize("service", ["gateway", "worker"])

@@ -1,5 +1,7 @@
 import io
+import itertools
 import re
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -124,6 +126,33 @@ def test_a_bar_that_is_full_is_done_and_no_other() -> None:
     assert screen.latest().startswith("✔ drawn")
 
 
+def test_plain_lines_of_a_long_drawing_are_few() -> None:
+    now = itertools.count(step=10)
+    assert plain_steps(clock=lambda: next(now), steps=100) == ["0/100", "25/100", "50/100", "75/100", "100/100"]
+
+
+def test_plain_lines_of_a_quick_drawing_are_fewer() -> None:
+    assert plain_steps(clock=lambda: 1.0, steps=100) == ["0/100"]
+
+
+def plain_steps(*, clock: Callable[[], float], steps: int) -> list[str]:
+    """Return the steps that are printed where no terminal is."""
+    file = io.StringIO()
+    display = terminal.PlainDisplay(Console(file=file), {}, clock=clock)
+    for step in range(steps + 1):
+        told = Progress(attempt=1, phase=Phase.PHASE_DENOISING, step=step, steps=steps)
+        display.show(event(RUNNING, progress=told))
+    return re.findall(r"^denoising (\S+)", file.getvalue(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("length", "ending"), [(200, "x\n"), (3000, "x…\n")])
+def test_a_long_prompt_is_shortened(length: int, ending: str) -> None:
+    drawn = Generation(id=ID, resolved_spec=GenerationSpec(prompt="x" * length))
+    first = terminal.header(drawn, {}).plain.splitlines(keepends=True)[0]
+    assert len(first) == 201
+    assert first.endswith(ending)
+
+
 def test_a_phase_of_a_newer_service_is_no_trouble() -> None:
     assert terminal.phase_name(99) == "working"  # type: ignore[arg-type]
 
@@ -144,9 +173,11 @@ def test_where_the_time_went_adds_up_to_the_whole() -> None:
     drawn.create_time.FromMilliseconds(10_000)
     drawn.start_time.FromMilliseconds(10_500)
     drawn.end_time.FromMilliseconds(13_000)
+    drawn.end_time.nanos += 4_809
     found = terminal.phase_seconds(drawn)
-    assert found == pytest.approx({"queued": 0.5, "waiting": 0.1, "denoising": 2.0, "rest": 0.4})
-    assert sum(found.values()) == pytest.approx(3.0)
+    assert found["rest"] == 0.400005
+    assert found == pytest.approx({"queued": 0.5, "waiting": 0.1, "denoising": 2.0, "rest": 0.400005})
+    assert sum(found.values()) == pytest.approx(3.000005)
 
 
 def test_a_generation_that_never_started_has_no_phases() -> None:
