@@ -175,7 +175,8 @@ class Stack:
 
     def _check_gateway_port(self) -> None:
         if self._gateway_port and not is_free(self._gateway_port):
-            raise StackFailed(f"port {self._gateway_port} is taken: --port names another one, or 0 for any that is free")
+            taken = f"port {self._gateway_port} is taken"
+            raise StackFailed(f"{taken}: --port names another one, or 0 for any that is free")
 
     def _make_gateway(self, index: int) -> Gateway:
         port = self._gateway_port if index == 0 else 0
