@@ -8,6 +8,10 @@ SHELL := /bin/sh
 export PYTHON ?= python3
 export TORCH ?= torch==2.13.0
 
+ifeq ($(origin PROMPT),undefined)
+PROMPT := a sunset over a beach
+endif
+
 # What a person types is taken as it is: make would expand its dollars, and run what stands in $(shell ...).
 override PROMPT := $(value PROMPT)
 override OUT := $(value OUT)
@@ -23,7 +27,7 @@ help: ## List what there is
 
 .PHONY: demo
 demo: install ## Draw PROMPT="a sunset over a beach" with a stack of its own; OUT=castle.png says where to
-	@$(BIN)/easel demo $${OUT:+--out "$$OUT"} -- "$${PROMPT-a sunset over a beach}"
+	@$(BIN)/easel demo $${OUT:+--out "$$OUT"} -- "$$PROMPT"
 
 .PHONY: up
 up: install ## Run the whole service here until Ctrl-C; ARGS="--workers 2" for more
