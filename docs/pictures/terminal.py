@@ -55,6 +55,8 @@ def run(command: list[str]) -> tuple[pyte.Screen, int]:
     if pid == 0:
         ioctl(sys.stdout.fileno(), TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         os.environ |= {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS"):
+            os.environ.pop(name, None)  # a make below another one would say where it is
         os.execvp(command[0], command)  # noqa: S606  # no shell is what we want
     while output := read(terminal):
         stream.feed(output)
