@@ -492,9 +492,9 @@ class Progress(_message.Message):
     phase: Global___Phase.ValueType
     """What happens now."""
     step: _builtins.int
-    """Steps done, 0 to `steps`."""
+    """Steps done of all pictures together, 0 to `steps`."""
     steps: _builtins.int
-    """Steps in all."""
+    """Steps in all: those of one picture times the number of pictures."""
     step_seconds: _builtins.float
     """Seconds a step takes at present; absent before the first step."""
     queue_position: _builtins.int

@@ -45,7 +45,8 @@ class GenerationServiceStub:
     """Streams what happens to a generation, from now or from a resume_token, until its final state.
 
     The first message and each change of state carry the whole generation, and no change of state is skipped; the last
-    one carries signed URLs. The stream ends with OK also when the generation FAILED: the call worked.
+    one carries signed URLs. The stream ends with OK also when the generation FAILED: the call worked. A stream may
+    break at any time, as connections do: call again with the last resume_token, and nothing is missed.
 
     Errors: NOT_FOUND; INVALID_ARGUMENT for a token of another generation or one that is no token; UNAVAILABLE with
     RetryInfo when this replica shuts down: call again with the last resume_token.
@@ -117,7 +118,8 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams what happens to a generation, from now or from a resume_token, until its final state.
 
         The first message and each change of state carry the whole generation, and no change of state is skipped; the last
-        one carries signed URLs. The stream ends with OK also when the generation FAILED: the call worked.
+        one carries signed URLs. The stream ends with OK also when the generation FAILED: the call worked. A stream may
+        break at any time, as connections do: call again with the last resume_token, and nothing is missed.
 
         Errors: NOT_FOUND; INVALID_ARGUMENT for a token of another generation or one that is no token; UNAVAILABLE with
         RetryInfo when this replica shuts down: call again with the last resume_token.

@@ -305,20 +305,18 @@ _CREATE = text("""
     RETURNING *
 """)
 
-_WITH_PROGRESS = """
-    SELECT generations.*, attempts.progress
-    FROM generations LEFT JOIN attempts ON attempts.generation_id = id AND attempts.number = attempt
-"""
+_WITH_ATTEMPT = "FROM generations LEFT JOIN attempts ON attempts.generation_id = id AND attempts.number = attempt"
 
-_FIND_REQUEST = text(f"{_WITH_PROGRESS} WHERE owner = :owner AND request_id = :request_id")
+_FIND_REQUEST = text(f"""
+    SELECT generations.*, attempts.progress {_WITH_ATTEMPT} WHERE owner = :owner AND request_id = :request_id
+""")
 
-_HISTORY = text("""
+_HISTORY = text(f"""
     SELECT generations.*, attempts.progress,
            (SELECT coalesce(json_agg(events ORDER BY events.revision), '[]') FROM events
             WHERE events.generation_id = id AND events.revision > CAST(:after AS bigint)) AS events
-    FROM generations LEFT JOIN attempts ON attempts.generation_id = id AND attempts.number = attempt
-    WHERE id = :id AND owner = :owner
-""")
+    {_WITH_ATTEMPT} WHERE id = :id AND owner = :owner
+""")  # noqa: S608
 
 _QUEUE_POSITION = text(f"""
     SELECT count(*) FROM (
@@ -389,12 +387,11 @@ _CLAIM = text("""
     FROM claimed JOIN started ON id = generation_id
 """)
 
-_STANDING = text("""
+_STANDING = text(f"""
     SELECT id AS generation_id, state, generations.claim_id, attempt, resolved_spec, object_prefix, revision, model,
            lost_attempts > 0 AS alone, available_time - now() AS wait,
            coalesce(deadline_time <= now(), false) AS expired
-    FROM generations LEFT JOIN attempts ON attempts.generation_id = id AND attempts.number = attempt
-    WHERE id = :id
+    {_WITH_ATTEMPT} WHERE id = :id
 """)
 
 _RENEW = text("""
