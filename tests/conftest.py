@@ -1,10 +1,14 @@
 """What tests of every kind share."""
 
+import signal
 from collections.abc import AsyncIterator
 
 import pytest
 
 from easel.embedded import Servers
+
+# Where the tests run in the background of a shell, Ctrl-C is ignored, and every process they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,9 @@ def demotion(program: Path, folder: Path) -> Demotion:
     if _works(namespace, program, folder):
         return Demotion(prefix=namespace, owner=0)
     identity = (f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-    nobody = ("setpriv", *identity, "--inh-caps=+dac_override", "--ambient-caps=+dac_override", "--")
+    # The securebit: without it access(2), with which PostgreSQL looks at its own program, asks as nobody alone.
+    rights = ("--securebits=+no_setuid_fixup", "--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    nobody = ("setpriv", *rights, *identity, "--")
     if _works(nobody, program, folder):
         return Demotion(prefix=nobody, owner=NOBODY)
     raise StackFailed(
