@@ -170,7 +170,7 @@ async def test_a_wiped_nats_is_empty_and_serves(own: Servers) -> None:
 async def test_a_paused_server_can_be_stopped(own: Servers) -> None:
     own.nats.pause()
     async with asyncio.timeout(10):
-        while psutil.Process(own.nats.pid).status() != psutil.STATUS_STOPPED:  # the signal is on its way
+        while psutil.Process(own.nats.pid).status() != psutil.STATUS_STOPPED:  # noqa: ASYNC110  # the signal is on its way
             await asyncio.sleep(0.01)
     assert own.nats.is_running
     await own.nats.stop()
