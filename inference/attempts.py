@@ -7,6 +7,7 @@ from loguru import logger
 
 from easel.worker.v1.task_pb2 import AttemptRef
 from inference.attempt import Attempt
+from inference.tasks import cancel_all
 
 #: Attempts that are drawn but not delivered yet, beyond which no more are claimed: storage is slower than the device.
 MAX_DELIVERING = 4
@@ -78,10 +79,7 @@ class Attempts:
         """Stop all attempts, and name those to be handed back."""
         held = dict(self._held)
         returnable = [attempt.ref for attempt in held if not keep_back(attempt)]
-        for task in held.values():
-            task.cancel()
-        if held:
-            await asyncio.wait(held.values())
+        await cancel_all(held.values())
         return returnable
 
     def _forget(self, attempt: Attempt) -> None:

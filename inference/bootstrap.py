@@ -30,6 +30,7 @@ from inference.renewals import Renewals
 from inference.results import Results
 from inference.settings import WorkerSettings
 from inference.store import MinioObjectStore
+from inference.tasks import cancel_all
 
 RELEASE_TRIES = 3
 ENGINE_CHECK_SECONDS = 1.0
@@ -156,9 +157,7 @@ class Worker:
             await asyncio.wait([claiming])  # does not raise its defect, which was logged by then
             await self._drain()
         finally:
-            for part in parts:
-                part.cancel()
-            await asyncio.wait(parts)
+            await cancel_all(parts)
         if not self._engine.alive:
             raise EngineDied
         if any(_defect_of(part) for part in parts):

@@ -101,7 +101,8 @@ class Claims:
 async def _pause(stop: asyncio.Event) -> bool:
     """Wait before asking again, at most until told to stop; tell whether that is so."""
     try:
-        await asyncio.wait_for(stop.wait(), ASK_AGAIN_SECONDS * random.uniform(0.5, 1))  # noqa: S311  # jitter
+        async with asyncio.timeout(ASK_AGAIN_SECONDS * random.uniform(0.5, 1)):  # noqa: S311  # jitter
+            await stop.wait()
     except TimeoutError:
         return False
     return True

@@ -40,7 +40,8 @@ class Renewals:
             answered = await self.renew()
             try:
                 wait_seconds = self._period_seconds if answered else min(RETRY_SECONDS, self._period_seconds)
-                await asyncio.wait_for(self._wake.wait(), wait_seconds)
+                async with asyncio.timeout(wait_seconds):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 
