@@ -58,12 +58,6 @@ class Topology:
     def __init__(self, bus: Bus, catalogue: Catalogue) -> None:
         self._bus = bus
         self._catalogue = catalogue
-        self._ensured = False
-
-    @property
-    def is_ensured(self) -> bool:
-        """Whether everything was there at least once."""
-        return self._ensured
 
     async def ensure(self) -> None:
         """Make what is missing, and bring what differs to its configuration.
@@ -97,7 +91,6 @@ class Topology:
                 )
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             raise BusUnavailable(f"cannot make sure of the streams: {error!r}") from error
-        self._ensured = True
 
     async def _ensure_stream(self, wanted: StreamConfig) -> None:
         jetstream = self._bus.jetstream
