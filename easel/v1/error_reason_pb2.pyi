@@ -42,6 +42,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: this replica shuts down; another one answers."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 8
     """INTERNAL: a defect of the service."""
+    ERROR_REASON_MODEL_NOT_FOUND: _ErrorReason.ValueType  # 9
+    """NOT_FOUND: there is no model of this name."""
+    ERROR_REASON_GENERATION_NOT_FINAL: _ErrorReason.ValueType  # 10
+    """FAILED_PRECONDITION: the generation is not final yet; metadata `state` says where it stands."""
+    ERROR_REASON_GENERATION_DELETED: _ErrorReason.ValueType  # 11
+    """ALREADY_EXISTS: the generation that this request_id made was deleted; metadata `id` names it."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of the google.rpc.ErrorInfo in an error's details, whose domain is `easel`."""
@@ -66,4 +72,10 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 7
 """UNAVAILABLE: this replica shuts down; another one answers."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 8
 """INTERNAL: a defect of the service."""
+ERROR_REASON_MODEL_NOT_FOUND: ErrorReason.ValueType  # 9
+"""NOT_FOUND: there is no model of this name."""
+ERROR_REASON_GENERATION_NOT_FINAL: ErrorReason.ValueType  # 10
+"""FAILED_PRECONDITION: the generation is not final yet; metadata `state` says where it stands."""
+ERROR_REASON_GENERATION_DELETED: ErrorReason.ValueType  # 11
+"""ALREADY_EXISTS: the generation that this request_id made was deleted; metadata `id` names it."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -27,39 +27,57 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"easel/v1/generation_messages.proto\x12\x08\x65\x61sel.v1\x1a\x19\x65\x61sel/v1/generation.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n\x17\x43reateGenerationRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x04spec\x18\x02 \x01(\x0b\x32\x18.easel.v1.GenerationSpec\"D\n\x18\x43reateGenerationResponse\x12(\n\ngeneration\x18\x01 \x01(\x0b\x32\x14.easel.v1.Generation\"M\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x04spec\x18\x02 \x01(\x0b\x32\x18.easel.v1.GenerationSpec\"\xab\x01\n\x10GenerateResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12*\n\ngeneration\x18\x02 \x01(\x0b\x32\x14.easel.v1.GenerationH\x00\x12&\n\x08progress\x18\x03 \x01(\x0b\x32\x12.easel.v1.ProgressH\x00\x12$\n\x07preview\x18\x04 \x01(\x0b\x32\x11.easel.v1.PreviewH\x00\x42\x07\n\x05\x65vent\":\n\x16WatchGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xb2\x01\n\x17WatchGenerationResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12*\n\ngeneration\x18\x02 \x01(\x0b\x32\x14.easel.v1.GenerationH\x00\x12&\n\x08progress\x18\x03 \x01(\x0b\x32\x12.easel.v1.ProgressH\x00\x12$\n\x07preview\x18\x04 \x01(\x0b\x32\x11.easel.v1.PreviewH\x00\x42\x07\n\x05\x65vent\"a\n\x07Preview\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\x13\n\x0bimage_index\x18\x03 \x01(\x05\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"\"\n\x14GetGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"A\n\x15GetGenerationResponse\x12(\n\ngeneration\x18\x01 \x01(\x0b\x32\x14.easel.v1.Generation\"%\n\x17\x43\x61ncelGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"D\n\x18\x43\x61ncelGenerationResponse\x12(\n\ngeneration\x18\x01 \x01(\x0b\x32\x14.easel.v1.Generation\"O\n\x14SignImageUrlsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x15SignImageUrlsResponse\x12\x1f\n\x06images\x18\x01 \x03(\x0b\x32\x0f.easel.v1.Image\"\x93\x02\n\x16ListGenerationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\x06states\x18\x03 \x03(\x0e\x32\x19.easel.v1.GenerationState\x12\x0e\n\x06models\x18\x04 \x03(\t\x12\x30\n\x0f\x66\x61ilure_reasons\x18\x05 \x03(\x0e\x32\x17.easel.v1.FailureReason\x12\x31\n\rcreated_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"easel/v1/generation_messages.proto\x12\x08\x65\x61sel.v1\x1a\x19\x65\x61sel/v1/generation.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n\x17\x43reateGenerationRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x04spec\x18\x02 \x01(\x0b\x32\x18.easel.v1.GenerationSpec\"D\n\x18\x43reateGenerationResponse\x12(\n\ngeneration\x18\x01 \x01(\x0b\x32\x14.easel.v1.Generation\"T\n\x1d\x42\x61tchCreateGenerationsRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32!.easel.v1.CreateGenerationRequest\"K\n\x1e\x42\x61tchCreateGenerationsResponse\x12)\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x14.easel.v1.Generation\"M\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12&\n\x04spec\x18\x02 \x01(\x0b\x32\x18.easel.v1.GenerationSpec\"\xab\x01\n\x10GenerateResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12*\n\ngeneration\x18\x02 \x01(\x0b\x32\x14.easel.v1.GenerationH\x00\x12&\n\x08progress\x18\x03 \x01(\x0b\x32\x12.easel.v1.ProgressH\x00\x12$\n\x07preview\x18\x04 \x01(\x0b\x32\x11.easel.v1.PreviewH\x00\x42\x07\n\x05\x65vent\":\n\x16WatchGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\xb2\x01\n\x17WatchGenerationResponse\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12*\n\ngeneration\x18\x02 \x01(\x0b\x32\x14.easel.v1.GenerationH\x00\x12&\n\x08progress\x18\x03 \x01(\x0b\x32\x12.easel.v1.ProgressH\x00\x12$\n\x07preview\x18\x04 \x01(\x0b\x32\x11.easel.v1.PreviewH\x00\x42\x07\n\x05\x65vent\"a\n\x07Preview\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\x13\n\x0bimage_index\x18\x03 \x01(\x05\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\"\"\n\x14GetGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"A\n\x15GetGenerationResponse\x12(\n\ngeneration\x18\x01 \x01(\x0b\x32\x14.easel.v1.Generation\"%\n\x17\x43\x61ncelGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"D\n\x18\x43\x61ncelGenerationResponse\x12(\n\ngeneration\x18\x01 \x01(\x0b\x32\x14.easel.v1.Generation\":\n\x17\x44\x65leteGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0bimmediately\x18\x02 \x01(\x08\"\x1a\n\x18\x44\x65leteGenerationResponse\"8\n\x16RetryGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"C\n\x17RetryGenerationResponse\x12(\n\ngeneration\x18\x01 \x01(\x0b\x32\x14.easel.v1.Generation\"O\n\x14SignImageUrlsRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12+\n\x08lifetime\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"8\n\x15SignImageUrlsResponse\x12\x1f\n\x06images\x18\x01 \x03(\x0b\x32\x0f.easel.v1.Image\"\x80\x03\n\x16ListGenerationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12)\n\x06states\x18\x03 \x03(\x0e\x32\x19.easel.v1.GenerationState\x12\x0e\n\x06models\x18\x04 \x03(\t\x12\x30\n\x0f\x66\x61ilure_reasons\x18\x05 \x03(\x0e\x32\x17.easel.v1.FailureReason\x12\x31\n\rcreated_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12<\n\x06labels\x18\x08 \x03(\x0b\x32,.easel.v1.ListGenerationsRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\x17ListGenerationsResponse\x12)\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x14.easel.v1.Generation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'easel.v1.generation_messages_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_LISTGENERATIONSREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_LISTGENERATIONSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_CREATEGENERATIONREQUEST']._serialized_start=140
   _globals['_CREATEGENERATIONREQUEST']._serialized_end=225
   _globals['_CREATEGENERATIONRESPONSE']._serialized_start=227
   _globals['_CREATEGENERATIONRESPONSE']._serialized_end=295
-  _globals['_GENERATEREQUEST']._serialized_start=297
-  _globals['_GENERATEREQUEST']._serialized_end=374
-  _globals['_GENERATERESPONSE']._serialized_start=377
-  _globals['_GENERATERESPONSE']._serialized_end=548
-  _globals['_WATCHGENERATIONREQUEST']._serialized_start=550
-  _globals['_WATCHGENERATIONREQUEST']._serialized_end=608
-  _globals['_WATCHGENERATIONRESPONSE']._serialized_start=611
-  _globals['_WATCHGENERATIONRESPONSE']._serialized_end=789
-  _globals['_PREVIEW']._serialized_start=791
-  _globals['_PREVIEW']._serialized_end=888
-  _globals['_GETGENERATIONREQUEST']._serialized_start=890
-  _globals['_GETGENERATIONREQUEST']._serialized_end=924
-  _globals['_GETGENERATIONRESPONSE']._serialized_start=926
-  _globals['_GETGENERATIONRESPONSE']._serialized_end=991
-  _globals['_CANCELGENERATIONREQUEST']._serialized_start=993
-  _globals['_CANCELGENERATIONREQUEST']._serialized_end=1030
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=1032
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=1100
-  _globals['_SIGNIMAGEURLSREQUEST']._serialized_start=1102
-  _globals['_SIGNIMAGEURLSREQUEST']._serialized_end=1181
-  _globals['_SIGNIMAGEURLSRESPONSE']._serialized_start=1183
-  _globals['_SIGNIMAGEURLSRESPONSE']._serialized_end=1239
-  _globals['_LISTGENERATIONSREQUEST']._serialized_start=1242
-  _globals['_LISTGENERATIONSREQUEST']._serialized_end=1517
+  _globals['_BATCHCREATEGENERATIONSREQUEST']._serialized_start=297
+  _globals['_BATCHCREATEGENERATIONSREQUEST']._serialized_end=381
+  _globals['_BATCHCREATEGENERATIONSRESPONSE']._serialized_start=383
+  _globals['_BATCHCREATEGENERATIONSRESPONSE']._serialized_end=458
+  _globals['_GENERATEREQUEST']._serialized_start=460
+  _globals['_GENERATEREQUEST']._serialized_end=537
+  _globals['_GENERATERESPONSE']._serialized_start=540
+  _globals['_GENERATERESPONSE']._serialized_end=711
+  _globals['_WATCHGENERATIONREQUEST']._serialized_start=713
+  _globals['_WATCHGENERATIONREQUEST']._serialized_end=771
+  _globals['_WATCHGENERATIONRESPONSE']._serialized_start=774
+  _globals['_WATCHGENERATIONRESPONSE']._serialized_end=952
+  _globals['_PREVIEW']._serialized_start=954
+  _globals['_PREVIEW']._serialized_end=1051
+  _globals['_GETGENERATIONREQUEST']._serialized_start=1053
+  _globals['_GETGENERATIONREQUEST']._serialized_end=1087
+  _globals['_GETGENERATIONRESPONSE']._serialized_start=1089
+  _globals['_GETGENERATIONRESPONSE']._serialized_end=1154
+  _globals['_CANCELGENERATIONREQUEST']._serialized_start=1156
+  _globals['_CANCELGENERATIONREQUEST']._serialized_end=1193
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=1195
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=1263
+  _globals['_DELETEGENERATIONREQUEST']._serialized_start=1265
+  _globals['_DELETEGENERATIONREQUEST']._serialized_end=1323
+  _globals['_DELETEGENERATIONRESPONSE']._serialized_start=1325
+  _globals['_DELETEGENERATIONRESPONSE']._serialized_end=1351
+  _globals['_RETRYGENERATIONREQUEST']._serialized_start=1353
+  _globals['_RETRYGENERATIONREQUEST']._serialized_end=1409
+  _globals['_RETRYGENERATIONRESPONSE']._serialized_start=1411
+  _globals['_RETRYGENERATIONRESPONSE']._serialized_end=1478
+  _globals['_SIGNIMAGEURLSREQUEST']._serialized_start=1480
+  _globals['_SIGNIMAGEURLSREQUEST']._serialized_end=1559
+  _globals['_SIGNIMAGEURLSRESPONSE']._serialized_start=1561
+  _globals['_SIGNIMAGEURLSRESPONSE']._serialized_end=1617
+  _globals['_LISTGENERATIONSREQUEST']._serialized_start=1620
+  _globals['_LISTGENERATIONSREQUEST']._serialized_end=2004
+  _globals['_LISTGENERATIONSREQUEST_LABELSENTRY']._serialized_start=1959
+  _globals['_LISTGENERATIONSREQUEST_LABELSENTRY']._serialized_end=2004
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=2006
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=2099
 # @@protoc_insertion_point(module_scope)

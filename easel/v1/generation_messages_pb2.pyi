@@ -77,6 +77,54 @@ class CreateGenerationResponse(_message.Message):
 Global___CreateGenerationResponse: _TypeAlias = CreateGenerationResponse  # noqa: Y015
 
 @_typing.final
+class BatchCreateGenerationsRequest(_message.Message):
+    """Asks for several generations, all or none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateGenerationRequest]:
+        """Required. 1 to 100 requests, 1 MiB in all; no two with the same request_id."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___CreateGenerationRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateGenerationsRequest: _TypeAlias = BatchCreateGenerationsRequest  # noqa: Y015
+
+@_typing.final
+class BatchCreateGenerationsResponse(_message.Message):
+    """The accepted generations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generations(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Generation]:
+        """One for each request, in the order of the requests."""
+
+    def __init__(
+        self,
+        *,
+        generations: _abc.Iterable[_generation_pb2.Generation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generations", b"generations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateGenerationsResponse: _TypeAlias = BatchCreateGenerationsResponse  # noqa: Y015
+
+@_typing.final
 class GenerateRequest(_message.Message):
     """Asks for a generation and for its progress."""
 
@@ -216,7 +264,7 @@ Global___WatchGenerationResponse: _TypeAlias = WatchGenerationResponse  # noqa: 
 
 @_typing.final
 class Preview(_message.Message):
-    """A picture of work in progress; it is never stored."""
+    """A picture of work in progress: small, rough, sent at most a few times a second, and never stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -345,6 +393,101 @@ class CancelGenerationResponse(_message.Message):
 Global___CancelGenerationResponse: _TypeAlias = CancelGenerationResponse  # noqa: Y015
 
 @_typing.final
+class DeleteGenerationRequest(_message.Message):
+    """Asks to remove a generation and its pictures."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    IMMEDIATELY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. The id of a final generation."""
+    immediately: _builtins.bool
+    """Optional. Remove the files of its pictures now. Otherwise they are kept, out of reach of this API, for as long as the
+    operator keeps backups of the database, so that a restored one finds its pictures.
+    """
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        immediately: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "immediately", b"immediately"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGenerationRequest: _TypeAlias = DeleteGenerationRequest  # noqa: Y015
+
+@_typing.final
+class DeleteGenerationResponse(_message.Message):
+    """The generation is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteGenerationResponse: _TypeAlias = DeleteGenerationResponse  # noqa: Y015
+
+@_typing.final
+class RetryGenerationRequest(_message.Message):
+    """Asks to draw again what a final generation asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Required. The id of a final generation."""
+    request_id: _builtins.str
+    """Optional, and advised: see `CreateGenerationRequest.request_id`."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryGenerationRequest: _TypeAlias = RetryGenerationRequest  # noqa: Y015
+
+@_typing.final
+class RetryGenerationResponse(_message.Message):
+    """The new generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generation(self) -> _generation_pb2.Generation:
+        """The new generation, durable before this message is sent; its `retried_from` names the old one."""
+
+    def __init__(
+        self,
+        *,
+        generation: _generation_pb2.Generation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryGenerationResponse: _TypeAlias = RetryGenerationResponse  # noqa: Y015
+
+@_typing.final
 class SignImageUrlsRequest(_message.Message):
     """Asks for fresh URLs."""
 
@@ -402,6 +545,26 @@ class ListGenerationsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
@@ -409,10 +572,11 @@ class ListGenerationsRequest(_message.Message):
     FAILURE_REASONS_FIELD_NUMBER: _builtins.int
     CREATED_AFTER_FIELD_NUMBER: _builtins.int
     CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Optional. At most so many generations, 1 to 1,000; 50 when 0."""
     page_token: _builtins.str
-    """Optional. The `next_page_token` of the page before."""
+    """Optional. The `next_page_token` of the page before, with the same filters."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_generation_pb2.GenerationState.ValueType]:
         """Optional. Only generations in one of these states."""
@@ -433,6 +597,10 @@ class ListGenerationsRequest(_message.Message):
     def created_before(self) -> _timestamp_pb2.Timestamp:
         """Optional. Only generations accepted before this time."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Optional. Only generations that carry all of these labels with these values."""
+
     def __init__(
         self,
         *,
@@ -443,11 +611,44 @@ class ListGenerationsRequest(_message.Message):
         failure_reasons: _abc.Iterable[_generation_pb2.FailureReason.ValueType] | None = ...,
         created_after: _timestamp_pb2.Timestamp | None = ...,
         created_before: _timestamp_pb2.Timestamp | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "failure_reasons", b"failure_reasons", "models", b"models", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before", "failure_reasons", b"failure_reasons", "labels", b"labels", "models", b"models", "page_size", b"page_size", "page_token", b"page_token", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListGenerationsRequest: _TypeAlias = ListGenerationsRequest  # noqa: Y015
+
+@_typing.final
+class ListGenerationsResponse(_message.Message):
+    """One page of generations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Asks for the next page; empty on the last one. Generations accepted in the meantime do not disturb it: none is
+    skipped or comes twice.
+    """
+    @_builtins.property
+    def generations(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Generation]:
+        """The generations, newest first; without `progress`, and their images without URLs: GetGeneration and SignImageUrls
+        give those. A page of very long prompts may hold fewer than asked for.
+        """
+
+    def __init__(
+        self,
+        *,
+        generations: _abc.Iterable[_generation_pb2.Generation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generations", b"generations", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGenerationsResponse: _TypeAlias = ListGenerationsResponse  # noqa: Y015

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from easel.v1 import generation_messages_pb2 as easel_dot_v1_dot_generation__messages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!easel/v1/generation_service.proto\x12\x08\x65\x61sel.v1\x1a\"easel/v1/generation_messages.proto2\x8c\x04\n\x11GenerationService\x12Y\n\x10\x43reateGeneration\x12!.easel.v1.CreateGenerationRequest\x1a\".easel.v1.CreateGenerationResponse\x12\x43\n\x08Generate\x12\x19.easel.v1.GenerateRequest\x1a\x1a.easel.v1.GenerateResponse0\x01\x12X\n\x0fWatchGeneration\x12 .easel.v1.WatchGenerationRequest\x1a!.easel.v1.WatchGenerationResponse0\x01\x12P\n\rGetGeneration\x12\x1e.easel.v1.GetGenerationRequest\x1a\x1f.easel.v1.GetGenerationResponse\x12Y\n\x10\x43\x61ncelGeneration\x12!.easel.v1.CancelGenerationRequest\x1a\".easel.v1.CancelGenerationResponse\x12P\n\rSignImageUrls\x12\x1e.easel.v1.SignImageUrlsRequest\x1a\x1f.easel.v1.SignImageUrlsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!easel/v1/generation_service.proto\x12\x08\x65\x61sel.v1\x1a\"easel/v1/generation_messages.proto2\x84\x07\n\x11GenerationService\x12Y\n\x10\x43reateGeneration\x12!.easel.v1.CreateGenerationRequest\x1a\".easel.v1.CreateGenerationResponse\x12k\n\x16\x42\x61tchCreateGenerations\x12\'.easel.v1.BatchCreateGenerationsRequest\x1a(.easel.v1.BatchCreateGenerationsResponse\x12\x43\n\x08Generate\x12\x19.easel.v1.GenerateRequest\x1a\x1a.easel.v1.GenerateResponse0\x01\x12X\n\x0fWatchGeneration\x12 .easel.v1.WatchGenerationRequest\x1a!.easel.v1.WatchGenerationResponse0\x01\x12P\n\rGetGeneration\x12\x1e.easel.v1.GetGenerationRequest\x1a\x1f.easel.v1.GetGenerationResponse\x12V\n\x0fListGenerations\x12 .easel.v1.ListGenerationsRequest\x1a!.easel.v1.ListGenerationsResponse\x12Y\n\x10\x43\x61ncelGeneration\x12!.easel.v1.CancelGenerationRequest\x1a\".easel.v1.CancelGenerationResponse\x12Y\n\x10\x44\x65leteGeneration\x12!.easel.v1.DeleteGenerationRequest\x1a\".easel.v1.DeleteGenerationResponse\x12V\n\x0fRetryGeneration\x12 .easel.v1.RetryGenerationRequest\x1a!.easel.v1.RetryGenerationResponse\x12P\n\rSignImageUrls\x12\x1e.easel.v1.SignImageUrlsRequest\x1a\x1f.easel.v1.SignImageUrlsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'easel.v1.generation_service
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATIONSERVICE']._serialized_start=84
-  _globals['_GENERATIONSERVICE']._serialized_end=608
+  _globals['_GENERATIONSERVICE']._serialized_end=984
 # @@protoc_insertion_point(module_scope)

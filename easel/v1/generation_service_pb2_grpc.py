@@ -51,6 +51,11 @@ class GenerationServiceStub:
                 request_serializer=easel_dot_v1_dot_generation__messages__pb2.CreateGenerationRequest.SerializeToString,
                 response_deserializer=easel_dot_v1_dot_generation__messages__pb2.CreateGenerationResponse.FromString,
                 _registered_method=True)
+        self.BatchCreateGenerations = channel.unary_unary(
+                '/easel.v1.GenerationService/BatchCreateGenerations',
+                request_serializer=easel_dot_v1_dot_generation__messages__pb2.BatchCreateGenerationsRequest.SerializeToString,
+                response_deserializer=easel_dot_v1_dot_generation__messages__pb2.BatchCreateGenerationsResponse.FromString,
+                _registered_method=True)
         self.Generate = channel.unary_stream(
                 '/easel.v1.GenerationService/Generate',
                 request_serializer=easel_dot_v1_dot_generation__messages__pb2.GenerateRequest.SerializeToString,
@@ -66,10 +71,25 @@ class GenerationServiceStub:
                 request_serializer=easel_dot_v1_dot_generation__messages__pb2.GetGenerationRequest.SerializeToString,
                 response_deserializer=easel_dot_v1_dot_generation__messages__pb2.GetGenerationResponse.FromString,
                 _registered_method=True)
+        self.ListGenerations = channel.unary_unary(
+                '/easel.v1.GenerationService/ListGenerations',
+                request_serializer=easel_dot_v1_dot_generation__messages__pb2.ListGenerationsRequest.SerializeToString,
+                response_deserializer=easel_dot_v1_dot_generation__messages__pb2.ListGenerationsResponse.FromString,
+                _registered_method=True)
         self.CancelGeneration = channel.unary_unary(
                 '/easel.v1.GenerationService/CancelGeneration',
                 request_serializer=easel_dot_v1_dot_generation__messages__pb2.CancelGenerationRequest.SerializeToString,
                 response_deserializer=easel_dot_v1_dot_generation__messages__pb2.CancelGenerationResponse.FromString,
+                _registered_method=True)
+        self.DeleteGeneration = channel.unary_unary(
+                '/easel.v1.GenerationService/DeleteGeneration',
+                request_serializer=easel_dot_v1_dot_generation__messages__pb2.DeleteGenerationRequest.SerializeToString,
+                response_deserializer=easel_dot_v1_dot_generation__messages__pb2.DeleteGenerationResponse.FromString,
+                _registered_method=True)
+        self.RetryGeneration = channel.unary_unary(
+                '/easel.v1.GenerationService/RetryGeneration',
+                request_serializer=easel_dot_v1_dot_generation__messages__pb2.RetryGenerationRequest.SerializeToString,
+                response_deserializer=easel_dot_v1_dot_generation__messages__pb2.RetryGenerationResponse.FromString,
                 _registered_method=True)
         self.SignImageUrls = channel.unary_unary(
                 '/easel.v1.GenerationService/SignImageUrls',
@@ -98,6 +118,18 @@ class GenerationServiceServicer:
 
         Errors: INVALID_ARGUMENT with every offending field; ALREADY_EXISTS when request_id was used with another spec,
         naming the fields that differ; RESOURCE_EXHAUSTED with RetryInfo when the backlog of the model is full.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCreateGenerations(self, request, context):
+        """Accepts up to 100 generations in one transaction: all of them or, on any error, none.
+
+        Each request counts as one of CreateGeneration: sending the batch again returns the same generations, and one whose
+        request_id was used before returns the generation that it made.
+
+        Errors: those of CreateGeneration; the fields of violations begin with `requests[N].`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,12 +169,44 @@ class GenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGenerations(self, request, context):
+        """Lists generations, newest first, page by page.
+
+        Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelGeneration(self, request, context):
         """Stops a generation: it is CANCELLED at once and stays so; a worker drops it after the step in hand.
 
         Cancelling a generation that is final already returns it unchanged, so the call may be repeated freely.
 
         Errors: INVALID_ARGUMENT when the id is no UUID; NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteGeneration(self, request, context):
+        """Removes a final generation: from now on it is NOT_FOUND, and its pictures cannot be signed any more.
+
+        A tombstone of it, with neither prompt nor labels, stays for as long as the generation would have: a request_id that
+        was used is not drawn again but refused as ALREADY_EXISTS, and the call may be repeated freely.
+
+        Errors: INVALID_ARGUMENT when the id is no UUID; NOT_FOUND; FAILED_PRECONDITION while the generation is not final:
+        cancel it first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryGeneration(self, request, context):
+        """Accepts a new generation with the spec of a final one, as the client sent it: what that spec leaves open, the seed
+        too, is filled in anew.
+
+        Errors: NOT_FOUND; FAILED_PRECONDITION while the generation is not final; those of CreateGeneration.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,6 +229,11 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     request_deserializer=easel_dot_v1_dot_generation__messages__pb2.CreateGenerationRequest.FromString,
                     response_serializer=easel_dot_v1_dot_generation__messages__pb2.CreateGenerationResponse.SerializeToString,
             ),
+            'BatchCreateGenerations': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCreateGenerations,
+                    request_deserializer=easel_dot_v1_dot_generation__messages__pb2.BatchCreateGenerationsRequest.FromString,
+                    response_serializer=easel_dot_v1_dot_generation__messages__pb2.BatchCreateGenerationsResponse.SerializeToString,
+            ),
             'Generate': grpc.unary_stream_rpc_method_handler(
                     servicer.Generate,
                     request_deserializer=easel_dot_v1_dot_generation__messages__pb2.GenerateRequest.FromString,
@@ -180,10 +249,25 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     request_deserializer=easel_dot_v1_dot_generation__messages__pb2.GetGenerationRequest.FromString,
                     response_serializer=easel_dot_v1_dot_generation__messages__pb2.GetGenerationResponse.SerializeToString,
             ),
+            'ListGenerations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGenerations,
+                    request_deserializer=easel_dot_v1_dot_generation__messages__pb2.ListGenerationsRequest.FromString,
+                    response_serializer=easel_dot_v1_dot_generation__messages__pb2.ListGenerationsResponse.SerializeToString,
+            ),
             'CancelGeneration': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelGeneration,
                     request_deserializer=easel_dot_v1_dot_generation__messages__pb2.CancelGenerationRequest.FromString,
                     response_serializer=easel_dot_v1_dot_generation__messages__pb2.CancelGenerationResponse.SerializeToString,
+            ),
+            'DeleteGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGeneration,
+                    request_deserializer=easel_dot_v1_dot_generation__messages__pb2.DeleteGenerationRequest.FromString,
+                    response_serializer=easel_dot_v1_dot_generation__messages__pb2.DeleteGenerationResponse.SerializeToString,
+            ),
+            'RetryGeneration': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryGeneration,
+                    request_deserializer=easel_dot_v1_dot_generation__messages__pb2.RetryGenerationRequest.FromString,
+                    response_serializer=easel_dot_v1_dot_generation__messages__pb2.RetryGenerationResponse.SerializeToString,
             ),
             'SignImageUrls': grpc.unary_unary_rpc_method_handler(
                     servicer.SignImageUrls,
@@ -230,6 +314,33 @@ class GenerationService:
             '/easel.v1.GenerationService/CreateGeneration',
             easel_dot_v1_dot_generation__messages__pb2.CreateGenerationRequest.SerializeToString,
             easel_dot_v1_dot_generation__messages__pb2.CreateGenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCreateGenerations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.GenerationService/BatchCreateGenerations',
+            easel_dot_v1_dot_generation__messages__pb2.BatchCreateGenerationsRequest.SerializeToString,
+            easel_dot_v1_dot_generation__messages__pb2.BatchCreateGenerationsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -322,6 +433,33 @@ class GenerationService:
             _registered_method=True)
 
     @staticmethod
+    def ListGenerations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.GenerationService/ListGenerations',
+            easel_dot_v1_dot_generation__messages__pb2.ListGenerationsRequest.SerializeToString,
+            easel_dot_v1_dot_generation__messages__pb2.ListGenerationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CancelGeneration(request,
             target,
             options=(),
@@ -338,6 +476,60 @@ class GenerationService:
             '/easel.v1.GenerationService/CancelGeneration',
             easel_dot_v1_dot_generation__messages__pb2.CancelGenerationRequest.SerializeToString,
             easel_dot_v1_dot_generation__messages__pb2.CancelGenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.GenerationService/DeleteGeneration',
+            easel_dot_v1_dot_generation__messages__pb2.DeleteGenerationRequest.SerializeToString,
+            easel_dot_v1_dot_generation__messages__pb2.DeleteGenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryGeneration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.GenerationService/RetryGeneration',
+            easel_dot_v1_dot_generation__messages__pb2.RetryGenerationRequest.SerializeToString,
+            easel_dot_v1_dot_generation__messages__pb2.RetryGenerationResponse.FromString,
             options,
             channel_credentials,
             insecure,

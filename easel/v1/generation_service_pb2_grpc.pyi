@@ -34,6 +34,14 @@ class GenerationServiceStub:
     Errors: INVALID_ARGUMENT with every offending field; ALREADY_EXISTS when request_id was used with another spec,
     naming the fields that differ; RESOURCE_EXHAUSTED with RetryInfo when the backlog of the model is full.
     """
+    BatchCreateGenerations: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.BatchCreateGenerationsRequest, _generation_messages_pb2.BatchCreateGenerationsResponse]
+    """Accepts up to 100 generations in one transaction: all of them or, on any error, none.
+
+    Each request counts as one of CreateGeneration: sending the batch again returns the same generations, and one whose
+    request_id was used before returns the generation that it made.
+
+    Errors: those of CreateGeneration; the fields of violations begin with `requests[N].`.
+    """
     Generate: _aio.UnaryStreamMultiCallable[_generation_messages_pb2.GenerateRequest, _generation_messages_pb2.GenerateResponse]
     """CreateGeneration and WatchGeneration in one call.
 
@@ -56,12 +64,32 @@ class GenerationServiceStub:
 
     Errors: INVALID_ARGUMENT when the id is no UUID; NOT_FOUND.
     """
+    ListGenerations: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.ListGenerationsRequest, _generation_messages_pb2.ListGenerationsResponse]
+    """Lists generations, newest first, page by page.
+
+    Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters.
+    """
     CancelGeneration: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.CancelGenerationRequest, _generation_messages_pb2.CancelGenerationResponse]
     """Stops a generation: it is CANCELLED at once and stays so; a worker drops it after the step in hand.
 
     Cancelling a generation that is final already returns it unchanged, so the call may be repeated freely.
 
     Errors: INVALID_ARGUMENT when the id is no UUID; NOT_FOUND.
+    """
+    DeleteGeneration: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.DeleteGenerationRequest, _generation_messages_pb2.DeleteGenerationResponse]
+    """Removes a final generation: from now on it is NOT_FOUND, and its pictures cannot be signed any more.
+
+    A tombstone of it, with neither prompt nor labels, stays for as long as the generation would have: a request_id that
+    was used is not drawn again but refused as ALREADY_EXISTS, and the call may be repeated freely.
+
+    Errors: INVALID_ARGUMENT when the id is no UUID; NOT_FOUND; FAILED_PRECONDITION while the generation is not final:
+    cancel it first.
+    """
+    RetryGeneration: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.RetryGenerationRequest, _generation_messages_pb2.RetryGenerationResponse]
+    """Accepts a new generation with the spec of a final one, as the client sent it: what that spec leaves open, the seed
+    too, is filled in anew.
+
+    Errors: NOT_FOUND; FAILED_PRECONDITION while the generation is not final; those of CreateGeneration.
     """
     SignImageUrls: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.SignImageUrlsRequest, _generation_messages_pb2.SignImageUrlsResponse]
     """Returns the pictures of a SUCCEEDED generation with fresh URLs.
@@ -94,6 +122,20 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors: INVALID_ARGUMENT with every offending field; ALREADY_EXISTS when request_id was used with another spec,
         naming the fields that differ; RESOURCE_EXHAUSTED with RetryInfo when the backlog of the model is full.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchCreateGenerations(
+        self,
+        request: _generation_messages_pb2.BatchCreateGenerationsRequest,
+        context: _aio.ServicerContext[_generation_messages_pb2.BatchCreateGenerationsRequest, _abc.Awaitable[_generation_messages_pb2.BatchCreateGenerationsResponse]],
+    ) -> _abc.Awaitable[_generation_messages_pb2.BatchCreateGenerationsResponse]:
+        """Accepts up to 100 generations in one transaction: all of them or, on any error, none.
+
+        Each request counts as one of CreateGeneration: sending the batch again returns the same generations, and one whose
+        request_id was used before returns the generation that it made.
+
+        Errors: those of CreateGeneration; the fields of violations begin with `requests[N].`.
         """
 
     @_abc_1.abstractmethod
@@ -137,6 +179,17 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ListGenerations(
+        self,
+        request: _generation_messages_pb2.ListGenerationsRequest,
+        context: _aio.ServicerContext[_generation_messages_pb2.ListGenerationsRequest, _abc.Awaitable[_generation_messages_pb2.ListGenerationsResponse]],
+    ) -> _abc.Awaitable[_generation_messages_pb2.ListGenerationsResponse]:
+        """Lists generations, newest first, page by page.
+
+        Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters.
+        """
+
+    @_abc_1.abstractmethod
     def CancelGeneration(
         self,
         request: _generation_messages_pb2.CancelGenerationRequest,
@@ -147,6 +200,33 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         Cancelling a generation that is final already returns it unchanged, so the call may be repeated freely.
 
         Errors: INVALID_ARGUMENT when the id is no UUID; NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteGeneration(
+        self,
+        request: _generation_messages_pb2.DeleteGenerationRequest,
+        context: _aio.ServicerContext[_generation_messages_pb2.DeleteGenerationRequest, _abc.Awaitable[_generation_messages_pb2.DeleteGenerationResponse]],
+    ) -> _abc.Awaitable[_generation_messages_pb2.DeleteGenerationResponse]:
+        """Removes a final generation: from now on it is NOT_FOUND, and its pictures cannot be signed any more.
+
+        A tombstone of it, with neither prompt nor labels, stays for as long as the generation would have: a request_id that
+        was used is not drawn again but refused as ALREADY_EXISTS, and the call may be repeated freely.
+
+        Errors: INVALID_ARGUMENT when the id is no UUID; NOT_FOUND; FAILED_PRECONDITION while the generation is not final:
+        cancel it first.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryGeneration(
+        self,
+        request: _generation_messages_pb2.RetryGenerationRequest,
+        context: _aio.ServicerContext[_generation_messages_pb2.RetryGenerationRequest, _abc.Awaitable[_generation_messages_pb2.RetryGenerationResponse]],
+    ) -> _abc.Awaitable[_generation_messages_pb2.RetryGenerationResponse]:
+        """Accepts a new generation with the spec of a final one, as the client sent it: what that spec leaves open, the seed
+        too, is filled in anew.
+
+        Errors: NOT_FOUND; FAILED_PRECONDITION while the generation is not final; those of CreateGeneration.
         """
 
     @_abc_1.abstractmethod

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from easel.v1 import model_pb2 as easel_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x61sel/v1/model_service.proto\x12\x08\x65\x61sel.v1\x1a\x14\x65\x61sel/v1/model.proto\"\x13\n\x11ListModelsRequest\"5\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.easel.v1.Model2W\n\x0cModelService\x12G\n\nListModels\x12\x1b.easel.v1.ListModelsRequest\x1a\x1c.easel.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x61sel/v1/model_service.proto\x12\x08\x65\x61sel.v1\x1a\x14\x65\x61sel/v1/model.proto\"\x13\n\x11ListModelsRequest\"5\n\x12ListModelsResponse\x12\x1f\n\x06models\x18\x01 \x03(\x0b\x32\x0f.easel.v1.Model\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"2\n\x10GetModelResponse\x12\x1e\n\x05model\x18\x01 \x01(\x0b\x32\x0f.easel.v1.Model2\x9a\x01\n\x0cModelService\x12G\n\nListModels\x12\x1b.easel.v1.ListModelsRequest\x1a\x1c.easel.v1.ListModelsResponse\x12\x41\n\x08GetModel\x12\x19.easel.v1.GetModelRequest\x1a\x1a.easel.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSREQUEST']._serialized_end=83
   _globals['_LISTMODELSRESPONSE']._serialized_start=85
   _globals['_LISTMODELSRESPONSE']._serialized_end=138
-  _globals['_MODELSERVICE']._serialized_start=140
-  _globals['_MODELSERVICE']._serialized_end=227
+  _globals['_GETMODELREQUEST']._serialized_start=140
+  _globals['_GETMODELREQUEST']._serialized_end=171
+  _globals['_GETMODELRESPONSE']._serialized_start=173
+  _globals['_GETMODELRESPONSE']._serialized_end=223
+  _globals['_MODELSERVICE']._serialized_start=226
+  _globals['_MODELSERVICE']._serialized_end=380
 # @@protoc_insertion_point(module_scope)

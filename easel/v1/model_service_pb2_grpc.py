@@ -40,6 +40,11 @@ class ModelServiceStub:
                 request_serializer=easel_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=easel_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/easel.v1.ModelService/GetModel',
+                request_serializer=easel_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=easel_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -55,6 +60,15 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetModel(self, request, context):
+        """Returns one model.
+
+        Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -62,6 +76,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=easel_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=easel_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=easel_dot_v1_dot_model__service__pb2.GetModelRequest.FromString,
+                    response_serializer=easel_dot_v1_dot_model__service__pb2.GetModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -92,6 +111,33 @@ class ModelService:
             '/easel.v1.ModelService/ListModels',
             easel_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             easel_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.ModelService/GetModel',
+            easel_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
+            easel_dot_v1_dot_model__service__pb2.GetModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

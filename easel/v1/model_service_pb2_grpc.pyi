@@ -21,6 +21,11 @@ class ModelServiceStub:
 
     A model becomes known when its first worker reports, and stays known.
     """
+    GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
+    """Returns one model.
+
+    Errors: NOT_FOUND.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells which models can be asked for."""
@@ -34,6 +39,17 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """Returns every model the service knows, by name, with its defaults and ranges.
 
         A model becomes known when its first worker reports, and stays known.
+        """
+
+    @_abc_1.abstractmethod
+    def GetModel(
+        self,
+        request: _model_service_pb2.GetModelRequest,
+        context: _aio.ServicerContext[_model_service_pb2.GetModelRequest, _abc.Awaitable[_model_service_pb2.GetModelResponse]],
+    ) -> _abc.Awaitable[_model_service_pb2.GetModelResponse]:
+        """Returns one model.
+
+        Errors: NOT_FOUND.
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _aio.Server) -> None: ...
