@@ -1,17 +1,37 @@
 """Acceptance: a request becomes a durable generation, once."""
 
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from loguru import logger
 
 from easel.logs import annotate
 from easel.v1.generation_pb2 import GenerationSpec
-from gateway.errors import BacklogFull, RequestIdConflict
+from gateway.errors import BacklogFull, DatabaseUnavailable, GenerationDeleted, RequestIdConflict
 from gateway.record.documents import to_json
 from gateway.record.generation import Generation
-from gateway.record.generations import Generations
+from gateway.record.generations import Generations, NewGeneration
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A request as the client sent it."""
+
+    owner: str
+    #: Empty when the client gave none.
+    request_id: str
+    spec: GenerationSpec
+    #: The generation that it retries.
+    retried_from: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedRequest(Request):
+    """A request with nothing wrong and nothing left open."""
+
+    resolved_spec: GenerationSpec
 
 
 class Backlog:
@@ -26,16 +46,18 @@ class Backlog:
         """Count again."""
         self._waiting = {model: await self._generations.count_backlog(model, limit=self._limit) for model in models}
 
-    def admit(self, model: str) -> None:
-        """Count one more in.
+    def admit(self, models: Mapping[str, int]) -> None:
+        """Count more in: so many for each of these models, or none at all.
 
         Raises:
-            BacklogFull: as many wait as may.
+            BacklogFull: there is no room for them.
         """
-        waiting = self._waiting.get(model, 0)
-        if waiting >= self._limit:
-            raise BacklogFull(model, backlog=waiting)
-        self._waiting[model] = waiting + 1
+        for model, wanted in models.items():
+            waiting = self._waiting.get(model, 0)
+            if waiting + wanted > self._limit:
+                raise BacklogFull(model, backlog=waiting, wanted=wanted)
+        for model, wanted in models.items():
+            self._waiting[model] = self._waiting.get(model, 0) + wanted
 
 
 class Acceptance:
@@ -46,56 +68,110 @@ class Acceptance:
         self._backlog = backlog
         self._nudge_dispatch = nudge_dispatch
 
-    async def find_generation(self, *, owner: str, request_id: str, spec: GenerationSpec) -> Generation | None:
+    async def find_generation(self, request: Request) -> Generation | None:
         """Find what a request made when it was sent before.
 
         Raises:
             RequestIdConflict: the request_id was used with another spec.
+            GenerationDeleted: what it made was deleted.
         """
-        found = await self._generations.find_request(owner=owner, request_id=request_id) if request_id else None
-        return None if found is None else _same(found, to_json(spec))
+        return await _find(self._generations, request)
 
-    async def create_generation(
-        self, *, owner: str, request_id: str, spec: GenerationSpec, resolved_spec: GenerationSpec
-    ) -> Generation:
+    async def create_generation(self, request: CheckedRequest) -> Generation:
         """Store a checked request and return its generation, durable; or the one its request_id made before.
 
         Raises:
             RequestIdConflict: the request_id was used with another spec.
+            GenerationDeleted: what it made was deleted.
             BacklogFull: as many generations wait for the model as may.
         """
+        found = await self._admit([request])
+        if found is not None:
+            return found[0]
+        (created,) = await self._generations.create_generations([_to_record(request)])
+        return self._accepted(created) if created is not None else await _original(self._generations, request)
+
+    async def create_generations(self, requests: Sequence[CheckedRequest]) -> list[Generation]:
+        """Store checked requests in one transaction, all of them or none.
+
+        Raises:
+            RequestIdConflict, GenerationDeleted: of one of them; none was stored.
+            BacklogFull: there is no room for all of them.
+        """
+        found = await self._admit(requests)
+        if found is not None:
+            return found
+        async with self._generations.transaction() as generations:
+            created = await generations.create_generations([_to_record(request) for request in requests])
+            originals = [
+                await _original(generations, request) if one is None else one
+                for request, one in zip(requests, created, strict=True)
+            ]
+        for one in created:
+            if one is not None:
+                self._accepted(one)
+        return originals
+
+    async def _admit(self, requests: Sequence[CheckedRequest]) -> list[Generation] | None:
+        """Count requests in; where there is no room, return what they made before."""
         try:
-            self._backlog.admit(resolved_spec.model)
+            self._backlog.admit(Counter(request.resolved_spec.model for request in requests))
         except BacklogFull:
             # What was accepted before is not refused now.
-            found = await self.find_generation(owner=owner, request_id=request_id, spec=spec)
-            if found is None:
+            found = [await self.find_generation(request) for request in requests]
+            originals = [one for one in found if one is not None]
+            if len(originals) < len(found):
                 raise
-            return found
-        as_sent = to_json(spec)
-        generation, created = await self._generations.create_generation(
-            owner=owner,
-            request_id=request_id or None,
-            model=resolved_spec.model,
-            priority=spec.priority,
-            timeout=_timeout(spec),
-            spec=as_sent,
-            resolved_spec=to_json(resolved_spec),
-        )
+            return originals
+        return None
+
+    def _accepted(self, generation: Generation) -> Generation:
         annotate(generation_id=generation.id)
-        if not created:
-            return _same(generation, as_sent)
         logger.info("accepted", action="accept", model=generation.model)
         self._nudge_dispatch()
         return generation
 
 
-def _same(generation: Generation, as_sent: Mapping[str, Any]) -> Generation:
-    """Return the generation that a request_id made, if it was made of the same spec."""
-    differing = differing_fields(generation.spec, as_sent)
+def _to_record(request: CheckedRequest) -> NewGeneration:
+    return NewGeneration(
+        owner=request.owner,
+        request_id=request.request_id or None,
+        model=request.resolved_spec.model,
+        priority=request.spec.priority,
+        timeout=request.spec.timeout.ToTimedelta() if request.spec.HasField("timeout") else None,
+        spec=to_json(request.spec),
+        resolved_spec=to_json(request.resolved_spec),
+        retried_from=request.retried_from,
+    )
+
+
+async def _find(generations: Generations, request: Request) -> Generation | None:
+    if not request.request_id:
+        return None
+    found = await generations.find_request(owner=request.owner, request_id=request.request_id)
+    return None if found is None else _same(found, request)
+
+
+async def _original(generations: Generations, request: Request) -> Generation:
+    """Find what has the request_id of a request already."""
+    found = await _find(generations, request)
+    if found is None:
+        # Its retention ended just now: asked again, the request makes a new one.
+        raise DatabaseUnavailable
+    annotate(generation_id=found.id)
+    return found
+
+
+def _same(found: Generation, request: Request) -> Generation:
+    """Return the generation that a request_id made, if it was made of the same request."""
+    if found.delete_time is not None:
+        raise GenerationDeleted(request.request_id, generation_id=found.id)
+    differing = differing_fields(found.spec, to_json(request.spec))
+    if found.retried_from != request.retried_from:
+        differing.append("retried_from")
     if differing:
-        raise RequestIdConflict(generation.request_id or "", generation_id=generation.id, fields=differing)
-    return generation
+        raise RequestIdConflict(request.request_id, generation_id=found.id, fields=differing)
+    return found
 
 
 def differing_fields(one: Mapping[str, Any], other: Mapping[str, Any], *, prefix: str = "spec") -> list[str]:
@@ -108,7 +184,3 @@ def differing_fields(one: Mapping[str, Any], other: Mapping[str, Any], *, prefix
         elif mine != theirs:
             differing.append(path)
     return differing
-
-
-def _timeout(spec: GenerationSpec) -> timedelta | None:
-    return spec.timeout.ToTimedelta() if spec.HasField("timeout") else None

@@ -14,6 +14,7 @@ from gateway.announcements import Announcements
 from gateway.api.generation_service import GenerationService
 from gateway.api.model_service import ModelService
 from gateway.api.server import Server
+from gateway.bucket import Bucket
 from gateway.catalogue import Catalogue
 from gateway.claims import Claims, WorkerRequests
 from gateway.dispatch import Dispatcher
@@ -26,7 +27,10 @@ from gateway.projection import Projection
 from gateway.record import schema
 from gateway.record.database import Database
 from gateway.record.generations import Generations, RetryPolicy
+from gateway.record.listing import Listing
 from gateway.record.models import Models
+from gateway.record.removal import Removal
+from gateway.retention import Retention
 from gateway.settings import GatewaySettings
 from gateway.sweep import Sweep
 from gateway.topology import Topology
@@ -58,7 +62,7 @@ class Gateway:
             timeout_seconds=settings.database_timeout_seconds,
         )
         self._bus = Bus()
-        generations = Generations(self._database)
+        generations = Generations(self._database, retention=settings.retention)
         models = Models(self._database)
         policy = RetryPolicy(max_lost_attempts=settings.max_lost_attempts, backoff=settings.retry_backoff)
         # A worker renews several times in a lease: one that was not heard of for a whole one is not alive.
@@ -91,6 +95,15 @@ class Gateway:
         async def count_backlog() -> None:
             await backlog.count(catalogue.models)
 
+        removal = Removal(self._database)
+        retention = Retention(
+            removal,
+            Bucket(objects.connect(settings, endpoint=settings.s3_endpoint), name=settings.s3_bucket),
+            retention=settings.retention,
+            backup_age=settings.backup_age,
+        )
+        removing = Loop("removal", retention.remove_due, interval_seconds=settings.removal_seconds)
+
         self._catalogue = catalogue
         self._looping = False
         self._loops = (
@@ -102,6 +115,7 @@ class Gateway:
             Loop("progress", self._progress.flush, interval_seconds=FLUSH_SECONDS),
             Loop("sweep", sweep.sweep, interval_seconds=settings.sweep_seconds),
             Loop("re-check", self._hub.recheck, interval_seconds=settings.recheck_seconds),
+            removing,
         )
 
         url_lifetime = timedelta(seconds=settings.url_lifetime_seconds)
@@ -116,6 +130,9 @@ class Gateway:
                 generations=generations,
                 watching=Watching(generations, self._hub, self._bus),
                 catalogue=catalogue,
+                listing=Listing(self._database),
+                removal=removal,
+                nudge_removal=removing.nudge,
                 announcements=announcements,
                 signer=signer,
                 url_lifetime=url_lifetime,

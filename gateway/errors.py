@@ -3,7 +3,10 @@
 `Error`
 ├── InvalidRequest          some fields are wrong, all of them named
 ├── GenerationNotFound      no generation of this owner has this id
+├── ModelNotFound           there is no model of this name
 ├── RequestIdConflict       the request_id was used with another spec
+├── GenerationDeleted       what the request_id made was deleted
+├── GenerationNotFinal      it is not final yet
 ├── GenerationNotSucceeded  there are no pictures (yet)
 ├── BacklogFull             too many generations wait for this model
 ├── DatabaseUnavailable     PostgreSQL is out of reach
@@ -43,6 +46,13 @@ class GenerationNotFound(Error):
         super().__init__(f"there is no generation {generation_id}")
 
 
+class ModelNotFound(Error):
+    """There is no model of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no model {name!a}")
+
+
 class RequestIdConflict(Error):
     """The request_id was used with another spec."""
 
@@ -52,6 +62,22 @@ class RequestIdConflict(Error):
         super().__init__(
             f"request_id {request_id!r} made generation {generation_id} with another spec: {', '.join(fields)} differ"
         )
+
+
+class GenerationDeleted(Error):
+    """What the request_id made was deleted."""
+
+    def __init__(self, request_id: str, *, generation_id: str) -> None:
+        self.generation_id = generation_id
+        super().__init__(f"request_id {request_id!r} made generation {generation_id}, which was deleted")
+
+
+class GenerationNotFinal(Error):
+    """It is not final yet."""
+
+    def __init__(self, generation_id: str, *, state: str) -> None:
+        self.state = state
+        super().__init__(f"generation {generation_id} is {state}: wait for its end, or cancel it first")
 
 
 class GenerationNotSucceeded(Error):
@@ -65,8 +91,9 @@ class GenerationNotSucceeded(Error):
 class BacklogFull(Error):
     """Too many generations wait for this model."""
 
-    def __init__(self, model: str, *, backlog: int) -> None:
-        super().__init__(f"{backlog} generations wait for model {model}, as many as may: try again later")
+    def __init__(self, model: str, *, backlog: int, wanted: int = 1) -> None:
+        room = "as many as may" if wanted == 1 else f"and {wanted} more are too many"
+        super().__init__(f"{backlog} generations wait for model {model}, {room}: try again later")
 
 
 class DatabaseUnavailable(Error):

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from loguru import logger
 
 from easel.bus import BusUnavailable
+from gateway.bucket import StorageUnavailable
 from gateway.errors import DatabaseUnavailable
 
 #: The wait after a step that failed.
@@ -15,8 +16,8 @@ OUTAGE_SECONDS = 0.5
 class Loop:
     """Runs a step after every interval, and at once on a nudge.
 
-    A step may fail: an outage of PostgreSQL or NATS is logged once, anything else each time with its traceback, and the
-    step is tried again.
+    A step may fail: an outage of PostgreSQL, NATS or S3 is logged once, anything else each time with its traceback, and
+    the step is tried again.
     """
 
     def __init__(self, name: str, step: Callable[[], Awaitable[None]], *, interval_seconds: float) -> None:
@@ -52,7 +53,7 @@ class Loop:
     async def _succeeds(self) -> bool:
         try:
             await self._step()
-        except (DatabaseUnavailable, BusUnavailable) as error:
+        except (DatabaseUnavailable, BusUnavailable, StorageUnavailable) as error:
             if not self._out:
                 logger.warning("{} waits: {}", self._name, error, action="outage")
             self._out = True

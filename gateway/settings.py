@@ -5,7 +5,7 @@ from typing import Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from easel.settings import Settings
+from easel.settings import Address, OptionalAddress, Settings
 
 SWEEPS_PER_LEASE = 5
 
@@ -16,7 +16,10 @@ class GatewaySettings(Settings):
     database_url: SecretStr = Field(description="PostgreSQL 18 or later: `postgresql://user:password@host:port/name`.")
     database_pool_size: int = Field(10, ge=1, description="The most connections to PostgreSQL.")
     database_timeout_seconds: float = Field(5, gt=0, description="How long a statement may take before UNAVAILABLE.")
-    listen: str = Field("127.0.0.1:50051", description="The host and port of the gRPC server.")
+    listen: Address = Field("127.0.0.1:50051", description="The host and port of the gRPC server.")
+    metrics_listen: OptionalAddress = Field(
+        "127.0.0.1:9464", description="The host and port of the metrics, at `/metrics`; none when empty."
+    )
     reflection: bool = Field(True, description="Whether gRPC reflection is served.")
     lease_seconds: float = Field(30, gt=0, description="How long an attempt is its worker's without a renewal.")
     max_backlog: int = Field(10_000, ge=1, description="The most generations that wait for one model.")
@@ -27,6 +30,13 @@ class GatewaySettings(Settings):
     recheck_seconds: float = Field(2, gt=0, description="How often watched generations are looked up without a nudge.")
     topology_seconds: float = Field(5, gt=0, description="How often the streams on NATS are made sure of.")
     url_lifetime_seconds: int = Field(3600, ge=1, le=604_800, description="How long signed URLs work by default.")
+    retention_days: float | None = Field(
+        None, gt=0, description="How long final generations are kept, with their pictures; for ever when not set."
+    )
+    backup_days: float = Field(
+        7, ge=0, description="How long pictures outlive their generation, so that a restored backup finds them."
+    )
+    removal_seconds: float = Field(30, gt=0, description="How often it is looked for what is to be removed.")
     drain_grace_seconds: float = Field(10, ge=0, description="How long running calls may take to end at shutdown.")
 
     @field_validator("database_url")
@@ -35,14 +45,6 @@ class GatewaySettings(Settings):
         if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("a PostgreSQL URL looks like postgresql://user:password@host:port/name")
         return url
-
-    @field_validator("listen")
-    @classmethod
-    def _is_an_address(cls, listen: str) -> str:
-        host, _, port = listen.rpartition(":")
-        if not host or not port.isdecimal():
-            raise ValueError("an address looks like host:port, such as 127.0.0.1:50051 or [::]:50051")
-        return listen
 
     @model_validator(mode="after")
     def _sweeps_often_enough(self) -> Self:
@@ -55,6 +57,16 @@ class GatewaySettings(Settings):
     def lease(self) -> timedelta:
         """How long an attempt is its worker's without a renewal."""
         return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def retention(self) -> timedelta | None:
+        """How long final generations are kept; for ever when None."""
+        return None if self.retention_days is None else timedelta(days=self.retention_days)
+
+    @property
+    def backup_age(self) -> timedelta:
+        """How long pictures outlive their generation."""
+        return timedelta(days=self.backup_days)
 
     @property
     def retry_backoff(self) -> timedelta:

@@ -12,8 +12,10 @@ from gateway.record.documents import from_json
 from gateway.record.generation import Generation, State
 
 
-def to_message(generation: Generation, *, signer: ImageSigner, queue_position: int | None = None) -> GenerationMessage:
-    """Write a generation as clients see it, with signed URLs if it has SUCCEEDED."""
+def to_message(
+    generation: Generation, *, signer: ImageSigner | None, queue_position: int | None = None
+) -> GenerationMessage:
+    """Write a generation as clients see it; if it has SUCCEEDED, with URLs signed by the signer, if there is one."""
     message = GenerationMessage(
         id=generation.id,
         spec=from_json(generation.spec, GenerationSpec()),
@@ -40,10 +42,15 @@ def to_message(generation: Generation, *, signer: ImageSigner, queue_position: i
     return message
 
 
-def to_images(generation: Generation, *, signer: ImageSigner, lifetime: timedelta | None = None) -> Iterable[Image]:
-    """Write the pictures of a generation with fresh URLs."""
+def to_images(
+    generation: Generation, *, signer: ImageSigner | None, lifetime: timedelta | None = None
+) -> Iterable[Image]:
+    """Write the pictures of a generation, with fresh URLs if there is a signer."""
     for stored in generation.images:
         image = from_json(stored.image, Image())
+        if signer is None:
+            yield image
+            continue
         url = signer.sign(stored.object_key, lifetime=lifetime)
         image.url = url.url
         image.url_expire_time.CopyFrom(to_timestamp(url.expire_time))

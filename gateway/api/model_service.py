@@ -7,6 +7,7 @@ import grpc
 from easel.v1 import model_service_pb2 as messages
 from easel.v1.model_service_pb2_grpc import ModelServiceServicer
 from gateway.catalogue import Catalogue
+from gateway.errors import ModelNotFound
 
 
 class ModelService(ModelServiceServicer):
@@ -22,3 +23,13 @@ class ModelService(ModelServiceServicer):
         await self._catalogue.refresh()
         models = self._catalogue.models
         return messages.ListModelsResponse(models=[models[name] for name in sorted(models)])
+
+    async def GetModel(
+        self, request: messages.GetModelRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> messages.GetModelResponse:
+        """Read a model."""
+        await self._catalogue.refresh()
+        model = self._catalogue.models.get(request.name)
+        if model is None:
+            raise ModelNotFound(request.name)
+        return messages.GetModelResponse(model=model)

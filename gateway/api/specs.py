@@ -10,11 +10,14 @@ from datetime import timedelta
 from google.protobuf.duration_pb2 import Duration
 
 from easel.subjects import is_token
+from easel.v1.generation_messages_pb2 import BatchCreateGenerationsRequest
 from easel.v1.generation_pb2 import GenerationSpec, ImageFormat
 from easel.v1.model_pb2 import IntRange, Model
+from gateway.api.violations import Violations
 from gateway.errors import InvalidRequest, Violation
 from gateway.resume_token import Position, from_token
 
+MAX_BATCH = 100
 MAX_PROMPT_LENGTH = 4_000
 #: The largest seed, and the largest that any JSON reader keeps exactly.
 MAX_SEED = 2**53 - 1
@@ -29,26 +32,6 @@ MAX_LABELS = 32
 MAX_LABEL_VALUE_LENGTH = 255
 DEFAULT_QUALITY = 90
 _LABEL_KEY = re.compile(r"[A-Za-z0-9_./-]{1,63}")
-
-
-class _Violations:
-    """Collects what is wrong, and raises it all at the end."""
-
-    def __init__(self) -> None:
-        self._found: list[Violation] = []
-        self._independent_of_model = 0
-
-    def expect(self, holds: bool, field: str, description: str) -> None:
-        if not holds:
-            self._found.append(Violation(field, description))
-
-    def come_to_the_model(self) -> None:
-        """Take note that all further ones depend on the model."""
-        self._independent_of_model = len(self._found)
-
-    def raise_any(self) -> None:
-        if self._found:
-            raise InvalidRequest(self._found, depends_on_model=self._independent_of_model == 0)
 
 
 def check_generation_id(generation_id: str) -> str:
@@ -93,18 +76,36 @@ def check_lifetime(lifetime: Duration | None, *, default: timedelta) -> timedelt
     return lifetime.ToTimedelta()
 
 
+def check_batch(request: BatchCreateGenerationsRequest) -> None:
+    """Check a batch as a whole; its requests are checked one by one.
+
+    Raises:
+        InvalidRequest: there are too few or too many, or two have the same request_id.
+    """
+    violations = Violations()
+    size = len(request.requests)
+    violations.expect(1 <= size <= MAX_BATCH, "requests", f"must be 1 to {MAX_BATCH}; there are {size:,}")
+    first: dict[str, int] = {}
+    for index, request_id in enumerate(one.request_id for one in request.requests):
+        earlier = first.setdefault(request_id, index) if request_id else index
+        violations.expect(
+            earlier == index, f"requests[{index}].request_id", f"must not be that of requests[{earlier}] too"
+        )
+    violations.raise_any()
+
+
 def resolve(spec: GenerationSpec, *, request_id: str, models: Mapping[str, Model]) -> GenerationSpec:
     """Check a request and fill in what its spec leaves open; the spec itself stays as it is.
 
     Raises:
         InvalidRequest: with every offending field.
     """
-    violations = _Violations()
+    violations = Violations()
     violations.expect(
         not request_id or is_token(request_id), "request_id", "must be 1 to 64 letters, digits, `_` and `-`"
     )
     _check_texts(spec, violations)
-    _check_labels(spec, violations)
+    check_labels(spec.labels, violations, field="spec.labels")
     _check_output(spec, violations)
     _check_scheduling(spec, violations)
     violations.come_to_the_model()
@@ -120,7 +121,7 @@ def resolve(spec: GenerationSpec, *, request_id: str, models: Mapping[str, Model
     return resolved
 
 
-def _check_texts(spec: GenerationSpec, violations: _Violations) -> None:
+def _check_texts(spec: GenerationSpec, violations: Violations) -> None:
     violations.expect(
         spec.prompt.strip() != "" and len(spec.prompt) <= MAX_PROMPT_LENGTH,
         "spec.prompt",
@@ -135,24 +136,21 @@ def _check_texts(spec: GenerationSpec, violations: _Violations) -> None:
         violations.expect("\0" not in getattr(spec, name), f"spec.{name}", "must not contain NUL characters")
 
 
-def _check_labels(spec: GenerationSpec, violations: _Violations) -> None:
-    violations.expect(len(spec.labels) <= MAX_LABELS, "spec.labels", f"must be at most {MAX_LABELS}")
-    for key, value in sorted(spec.labels.items())[: MAX_LABELS + 1]:
+def check_labels(labels: Mapping[str, str], violations: Violations, *, field: str) -> None:
+    """Check labels, those of a spec or those to look for."""
+    violations.expect(len(labels) <= MAX_LABELS, field, f"must be at most {MAX_LABELS}")
+    for key, value in sorted(labels.items())[: MAX_LABELS + 1]:
         if not _LABEL_KEY.fullmatch(key):
-            violations.expect(
-                False,
-                "spec.labels",
-                f"key {key[:80]!a} must be 1 to 63 letters, digits, `_`, `-`, `.` and `/`",
-            )
+            violations.expect(False, field, f"key {key[:80]!a} must be 1 to 63 letters, digits, `_`, `-`, `.` and `/`")
             continue
         violations.expect(
             len(value) <= MAX_LABEL_VALUE_LENGTH and "\0" not in value,
-            f"spec.labels[{key}]",
+            f"{field}[{key}]",
             f"must be at most {MAX_LABEL_VALUE_LENGTH} characters and contain no NUL",
         )
 
 
-def _check_output(spec: GenerationSpec, violations: _Violations) -> None:
+def _check_output(spec: GenerationSpec, violations: Violations) -> None:
     output = spec.output
     known = output.format in ImageFormat.values()
     violations.expect(known, "spec.output.format", f"must be one of {', '.join(ImageFormat.keys()[1:])}")
@@ -166,7 +164,7 @@ def _check_output(spec: GenerationSpec, violations: _Violations) -> None:
     )
 
 
-def _check_scheduling(spec: GenerationSpec, violations: _Violations) -> None:
+def _check_scheduling(spec: GenerationSpec, violations: Violations) -> None:
     violations.expect(
         -MAX_PRIORITY <= spec.priority <= MAX_PRIORITY, "spec.priority", f"must be -{MAX_PRIORITY} to {MAX_PRIORITY}"
     )
@@ -179,7 +177,7 @@ def _check_scheduling(spec: GenerationSpec, violations: _Violations) -> None:
         )
 
 
-def _find_model(spec: GenerationSpec, models: Mapping[str, Model], violations: _Violations) -> Model | None:
+def _find_model(spec: GenerationSpec, models: Mapping[str, Model], violations: Violations) -> Model | None:
     if not models:
         violations.expect(False, "spec.model", "no model is known yet: no worker has reported one")
         return None
@@ -191,7 +189,7 @@ def _find_model(spec: GenerationSpec, models: Mapping[str, Model], violations: _
     return models.get(spec.model)
 
 
-def _check_against_model(spec: GenerationSpec, model: Model, violations: _Violations) -> None:
+def _check_against_model(spec: GenerationSpec, model: Model, violations: Violations) -> None:
     for name in ("width", "height", "steps", "image_count"):
         if spec.HasField(name):
             _check_range(getattr(spec, name), getattr(model, name), f"spec.{name}", violations)
@@ -213,7 +211,7 @@ def _check_against_model(spec: GenerationSpec, model: Model, violations: _Violat
     )
 
 
-def _check_range(value: int, limits: IntRange, field: str, violations: _Violations) -> None:
+def _check_range(value: int, limits: IntRange, field: str, violations: Violations) -> None:
     multiple = max(1, limits.multiple_of)
     what = f"must be {limits.min} to {limits.max}" + (f", a multiple of {multiple}" if multiple > 1 else "")
     violations.expect(limits.min <= value <= limits.max and value % multiple == 0, field, what)
@@ -238,7 +236,7 @@ def _fill(spec: GenerationSpec, model: Model) -> GenerationSpec:
     return resolved
 
 
-def _check_whole(resolved: GenerationSpec, model: Model, violations: _Violations) -> None:
+def _check_whole(resolved: GenerationSpec, model: Model, violations: Violations) -> None:
     cost = resolved.width * resolved.height * resolved.steps * resolved.image_count
     violations.expect(
         not model.max_pixel_steps or cost <= model.max_pixel_steps,

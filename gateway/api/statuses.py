@@ -53,8 +53,13 @@ def _conflict(error: errors.Error) -> dict[str, str]:
     return {"id": error.generation_id, "fields": _shortened(",".join(error.fields), MAX_FIELDS_BYTES)}
 
 
+def _deleted(error: errors.Error) -> dict[str, str]:
+    assert isinstance(error, errors.GenerationDeleted)  # noqa: S101
+    return {"id": error.generation_id}
+
+
 def _state(error: errors.Error) -> dict[str, str]:
-    assert isinstance(error, errors.GenerationNotSucceeded)  # noqa: S101
+    assert isinstance(error, errors.GenerationNotSucceeded | errors.GenerationNotFinal)  # noqa: S101
     return {"state": error.state}
 
 
@@ -69,8 +74,15 @@ TABLE: dict[type[errors.Error], _Row] = {
         grpc.StatusCode.INVALID_ARGUMENT, ErrorReason.ERROR_REASON_INVALID_REQUEST, details=_bad_request
     ),
     errors.GenerationNotFound: _Row(grpc.StatusCode.NOT_FOUND, ErrorReason.ERROR_REASON_GENERATION_NOT_FOUND),
+    errors.ModelNotFound: _Row(grpc.StatusCode.NOT_FOUND, ErrorReason.ERROR_REASON_MODEL_NOT_FOUND),
     errors.RequestIdConflict: _Row(
         grpc.StatusCode.ALREADY_EXISTS, ErrorReason.ERROR_REASON_REQUEST_ID_CONFLICT, metadata=_conflict
+    ),
+    errors.GenerationDeleted: _Row(
+        grpc.StatusCode.ALREADY_EXISTS, ErrorReason.ERROR_REASON_GENERATION_DELETED, metadata=_deleted
+    ),
+    errors.GenerationNotFinal: _Row(
+        grpc.StatusCode.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_GENERATION_NOT_FINAL, metadata=_state
     ),
     errors.GenerationNotSucceeded: _Row(
         grpc.StatusCode.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_GENERATION_NOT_SUCCEEDED, metadata=_state

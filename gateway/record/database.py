@@ -66,14 +66,14 @@ class Database:
         raise DatabaseUnavailable
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self) -> AsyncIterator["Transaction"]:
         """Run several statements in one transaction: committed at the end, rolled back by an exception.
 
         Raises:
             DatabaseUnavailable: whether the transaction was committed is not known.
         """
         async with self._reached(), asyncio.timeout(self._timeout_seconds), self._engine.begin() as connection:
-            yield connection
+            yield Transaction(connection)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -111,3 +111,19 @@ class Database:
         except (PoolTimeoutError, TimeoutError, psycopg.OperationalError, OSError) as error:
             logger.warning("the database is out of reach: {!r}", error, action="database_unavailable")
             raise DatabaseUnavailable from error
+
+
+class Transaction:
+    """Statements that are committed together."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Run one statement in it."""
+        return await self._connection.execute(statement, parameters)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Transaction"]:
+        """Go on in this one."""
+        yield self

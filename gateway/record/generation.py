@@ -78,6 +78,8 @@ class Generation:
     end_time: datetime | None
     deadline_time: datetime | None
     purge_time: datetime | None
+    #: When it was deleted: from then on it is a tombstone, with neither specs nor pictures.
+    delete_time: datetime | None
 
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> "Generation":

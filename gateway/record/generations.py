@@ -5,7 +5,8 @@ may run any of them at the same time. All times are the database's.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -13,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from gateway.record.database import Database
+from gateway.record.database import Database, Transaction
 from gateway.record.generation import Change, Event, Generation, Json, State
 
 #: How many rows one sweep statement changes at most, so that it stays short.
@@ -26,6 +27,47 @@ MAX_BACKOFF = timedelta(minutes=1)
 
 #: Failures that say nothing against the request: while storage is away, each would come to its end otherwise.
 BLAMELESS_REASONS = ("FAILURE_REASON_STORAGE",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewGeneration:
+    """A checked request on its way into the record."""
+
+    owner: str
+    request_id: str | None
+    model: str
+    priority: int
+    #: Counted from acceptance.
+    timeout: timedelta | None
+    spec: Json
+    resolved_spec: Json
+    retried_from: str | None = None
+
+    def accepted(self, row: Mapping[Any, Any]) -> Generation:
+        """Make the generation that it became, of what only the record knows."""
+        return Generation(
+            id=row["id"],
+            owner=self.owner,
+            request_id=self.request_id,
+            model=self.model,
+            priority=self.priority,
+            spec=self.spec,
+            resolved_spec=self.resolved_spec,
+            state=State.QUEUED,
+            revision=1,
+            attempt=0,
+            progress=None,
+            images=(),
+            phase_times=None,
+            failure=None,
+            retried_from=self.retried_from,
+            create_time=row["create_time"],
+            start_time=None,
+            end_time=None,
+            deadline_time=row["deadline_time"],
+            purge_time=None,
+            delete_time=None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,41 +118,47 @@ class RetryPolicy:
 
 
 class Generations:
-    """The generations in the record."""
+    """The generations in the record.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where they are.
+        retention: How long final ones are kept; for ever when None.
+    """
+
+    def __init__(self, database: Database | Transaction, *, retention: timedelta | None = None) -> None:
         self._database = database
+        self._retention = retention
 
-    async def create_generation(
-        self,
-        *,
-        owner: str,
-        request_id: str | None,
-        model: str,
-        priority: int,
-        timeout: timedelta | None,
-        spec: Json,
-        resolved_spec: Json,
-    ) -> tuple[Generation, bool]:
-        """Accept a request, or find the generation that its request_id made before.
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["Generations"]:
+        """Run several of these methods in one transaction: committed at the end, rolled back by an exception.
+
+        Raises:
+            DatabaseUnavailable: whether it was committed is not known.
+        """
+        async with self._database.transaction() as transaction:
+            yield Generations(transaction, retention=self._retention)
+
+    async def create_generations(self, requests: Sequence[NewGeneration]) -> list[Generation | None]:
+        """Accept requests, each for itself and all in one statement.
 
         Returns:
-            The generation, and whether this call made it.
+            In order, the generation of each; None where another has its request_id already.
         """
         parameters = {
-            "owner": owner,
-            "request_id": request_id,
-            "model": model,
-            "priority": priority,
-            "timeout": timeout,
-            "spec": json.dumps(spec),
-            "resolved_spec": json.dumps(resolved_spec),
+            "owners": [one.owner for one in requests],
+            "request_ids": [one.request_id for one in requests],
+            "models": [one.model for one in requests],
+            "priorities": [one.priority for one in requests],
+            "timeouts": [one.timeout for one in requests],
+            "specs": [json.dumps(one.spec) for one in requests],
+            "resolved_specs": [json.dumps(one.resolved_spec) for one in requests],
+            "retried_from": [one.retried_from for one in requests],
         }
-        row = (await self._database.execute(_CREATE, parameters)).mappings().one_or_none()
-        if row is not None:
-            return Generation.from_row({**row, "progress": None}), True
-        row = (await self._database.execute(_FIND_REQUEST, parameters)).mappings().one()
-        return Generation.from_row(row), False
+        rows = (await self._database.execute(_CREATE, parameters)).mappings()
+        return [
+            None if row["id"] is None else request.accepted(row) for request, row in zip(requests, rows, strict=True)
+        ]
 
     async def find_request(self, *, owner: str, request_id: str) -> Generation | None:
         """Read the generation that a request_id made, if it made one."""
@@ -158,7 +206,7 @@ class Generations:
 
     async def cancel_generation(self, generation_id: str, *, owner: str) -> Change | None:
         """Cancel a generation unless it is final, and say whether that changed anything."""
-        return await self._change(_CANCEL, {"id": generation_id, "owner": owner})
+        return await self._change(_CANCEL, {"id": generation_id, "owner": owner, **self._end()})
 
     # What the dispatcher does.
 
@@ -168,11 +216,11 @@ class Generations:
         For each model with live workers as many hints may be out as twice its workers' slots: a worker that gets free
         finds the next one there at once, and the rest of the backlog stays where it can be reordered and cancelled.
         """
-        async with self._database.transaction() as connection:
-            rooms = (await connection.execute(_ROOM, {"liveness": liveness})).all()
+        async with self._database.transaction() as transaction:
+            rooms = (await transaction.execute(_ROOM, {"liveness": liveness})).all()
             marked: list[Change] = []
-            for model, room in rooms:
-                result = await connection.execute(_MARK_DISPATCHED, {"model": model, "room": room})
+            for row in rooms:
+                result = await transaction.execute(_MARK_DISPATCHED, {"model": row.model, "room": row.room})
                 marked += _changes(result.mappings())
         return marked
 
@@ -234,6 +282,7 @@ class Generations:
             "attempt": attempt.number,
             "images": json.dumps(list(images)),
             "phase_times": json.dumps(phase_times),
+            **self._end(),
         }
         return await self._change(_SUCCEED, parameters)
 
@@ -246,6 +295,7 @@ class Generations:
             "retryable": bool(failure.get("retryable", False)),
             "losses": 0 if failure.get("reason") in BLAMELESS_REASONS else 1,
             **_policy(policy),
+            **self._end(),
         }
         return await self._change(_FAIL, parameters)
 
@@ -264,18 +314,21 @@ class Generations:
 
     async def requeue_lost(self, *, overdue_before: datetime, policy: RetryPolicy) -> list[Change]:
         """Take generations from workers whose leases ran out before a time: back to the queue, or FAILED for good."""
-        parameters = {"overdue_before": overdue_before, "rows": SWEEP_ROWS, **_policy(policy)}
+        parameters = {"overdue_before": overdue_before, "rows": SWEEP_ROWS, **_policy(policy), **self._end()}
         return _changes((await self._database.execute(_REQUEUE_LOST, parameters)).mappings())
 
     async def expire(self, *, overdue_before: datetime) -> list[Change]:
         """Expire generations whose deadlines passed before a time."""
-        parameters = {"overdue_before": overdue_before, "rows": SWEEP_ROWS}
+        parameters = {"overdue_before": overdue_before, "rows": SWEEP_ROWS, **self._end()}
         return _changes((await self._database.execute(_EXPIRE, parameters)).mappings())
 
     async def get_time(self) -> datetime:
         """Read the database's clock."""
         time: datetime = (await self._database.execute(text("SELECT now()"))).scalar_one()
         return time
+
+    def _end(self) -> dict[str, Any]:
+        return {"retention": self._retention}
 
     async def _change(self, statement: TextClause, parameters: dict[str, Any]) -> Change | None:
         changes = _changes((await self._database.execute(statement, parameters)).mappings())
@@ -298,11 +351,24 @@ def _policy(policy: RetryPolicy) -> dict[str, Any]:
 
 
 _CREATE = text("""
-    INSERT INTO generations (owner, request_id, model, priority, spec, resolved_spec, deadline_time)
-    VALUES (:owner, :request_id, :model, :priority, CAST(:spec AS jsonb), CAST(:resolved_spec AS jsonb),
-            now() + CAST(:timeout AS interval))
-    ON CONFLICT (owner, request_id) DO NOTHING
-    RETURNING *
+    WITH sent AS MATERIALIZED (
+        SELECT uuidv7() AS id, owner, request_id, model, priority, spec, resolved_spec, retried_from, timeout, position
+        FROM unnest(
+            CAST(:owners AS text[]), CAST(:request_ids AS text[]), CAST(:models AS text[]),
+            CAST(:priorities AS integer[]), CAST(:specs AS text[]), CAST(:resolved_specs AS text[]),
+            CAST(:retried_from AS uuid[]), CAST(:timeouts AS interval[])
+        ) WITH ORDINALITY
+          AS sent (owner, request_id, model, priority, spec, resolved_spec, retried_from, timeout, position)
+    ), created AS (
+        INSERT INTO generations
+            (id, owner, request_id, model, priority, spec, resolved_spec, retried_from, deadline_time)
+        SELECT id, owner, request_id, model, priority, CAST(spec AS jsonb), CAST(resolved_spec AS jsonb), retried_from,
+               now() + timeout
+        FROM sent
+        ON CONFLICT (owner, request_id) DO NOTHING
+        RETURNING id, create_time, deadline_time
+    )
+    SELECT created.id, create_time, deadline_time FROM sent LEFT JOIN created USING (id) ORDER BY position
 """)
 
 _WITH_ATTEMPT = "FROM generations LEFT JOIN attempts ON attempts.generation_id = id AND attempts.number = attempt"
@@ -315,8 +381,8 @@ _HISTORY = text(f"""
     SELECT generations.*, attempts.progress,
            (SELECT coalesce(json_agg(events ORDER BY events.revision), '[]') FROM events
             WHERE events.generation_id = id AND events.revision > CAST(:after AS bigint)) AS events
-    {_WITH_ATTEMPT} WHERE id = :id AND owner = :owner
-""")  # noqa: S608
+    {_WITH_ATTEMPT} WHERE id = :id AND owner = :owner AND delete_time IS NULL
+""")
 
 _QUEUE_POSITION = text(f"""
     SELECT count(*) FROM (
@@ -324,7 +390,7 @@ _QUEUE_POSITION = text(f"""
         WHERE model = :model AND state = 'QUEUED' AND (priority > :priority OR (priority = :priority AND id < :id))
         LIMIT {MAX_QUEUE_POSITION}
     ) AS earlier
-""")  # noqa: S608
+""")
 
 _REVISIONS = text("SELECT id, revision FROM generations WHERE id = ANY(CAST(:ids AS uuid[]))")
 
@@ -334,8 +400,11 @@ _BACKLOG = text("""
 
 # The attempt of a generation that leaves RUNNING ends with it: a trigger sees to that, unless the statement says how.
 
-_CANCEL = text("""
-    UPDATE generations SET state = 'CANCELLED', end_time = now(), lease_expire_time = NULL
+#: What every change to a final state sets.
+_END = "end_time = now(), lease_expire_time = NULL, purge_time = now() + CAST(:retention AS interval)"
+
+_CANCEL = text(f"""
+    UPDATE generations SET state = 'CANCELLED', {_END}
     WHERE id = :id AND owner = :owner AND state IN ('QUEUED', 'RUNNING')
     RETURNING id, revision, state, model
 """)
@@ -415,7 +484,7 @@ _RELEASE = text("""
     SELECT id, revision, state, model FROM released
 """)
 
-_SUCCEED = text("""
+_SUCCEED = text(f"""
     WITH target AS (
         SELECT id FROM generations
         WHERE id = :id AND state IN ('QUEUED', 'RUNNING')
@@ -424,7 +493,7 @@ _SUCCEED = text("""
     ), won AS (
         UPDATE generations
         SET state = 'SUCCEEDED', images = CAST(:images AS jsonb), phase_times = CAST(:phase_times AS jsonb),
-            end_time = now(), lease_expire_time = NULL
+            {_END}
         FROM target WHERE generations.id = target.id AND generations.state IN ('QUEUED', 'RUNNING')
         RETURNING generations.id, revision, state, model
     ), ended AS (
@@ -442,7 +511,8 @@ _LOSE = """
                                        CAST(:backoff AS interval) * power(2, least(attempt - 1, 20))),
         dispatched_time = NULL,
         lease_expire_time = NULL,
-        end_time = CASE WHEN {given_up} THEN now() END
+        end_time = CASE WHEN {given_up} THEN now() END,
+        purge_time = CASE WHEN {given_up} THEN now() + CAST(:retention AS interval) END
 """
 
 # What is not the request's fault is tried again for as long as it takes.
@@ -459,7 +529,7 @@ _FAIL = text(f"""
         WHERE generation_id = id AND number = attempt
     )
     SELECT id, revision, state, model FROM failed
-""")  # noqa: S608
+""")
 
 _REQUEUE_LOST = text(f"""
     WITH lost AS (
@@ -478,10 +548,10 @@ _REQUEUE_LOST = text(f"""
         WHERE generation_id = id AND number = attempt
     )
     SELECT id, revision, state, model FROM lost
-""")  # noqa: S608
+""")
 
-_EXPIRE = text("""
-    UPDATE generations SET state = 'EXPIRED', end_time = now(), lease_expire_time = NULL
+_EXPIRE = text(f"""
+    UPDATE generations SET state = 'EXPIRED', {_END}
     WHERE id IN (
         SELECT id FROM generations WHERE state IN ('QUEUED', 'RUNNING') AND deadline_time < :overdue_before
         ORDER BY deadline_time LIMIT :rows FOR UPDATE SKIP LOCKED

@@ -1,12 +1,14 @@
 """The tables. Migrations make them; a test proves that both say the same.
 
-Two triggers, made by the first migration, keep the promises that no caller can forget: `guard_generation` refuses every
-change of state outside the state machine and numbers the others (`revision`), and `record_event` writes the event of
-each change in the same transaction, and ends the attempt of a generation that leaves RUNNING.
+Triggers, made by the migrations, keep the promises that no caller can forget. `guard_generation` refuses every change
+of state outside the state machine and numbers the others (`revision`). `guard_removal` refuses to remove what is not
+final. `record_event` writes the event of each change in the same transaction, ends the attempt of a generation that
+leaves RUNNING, and once a generation is final puts down the objects of its other attempts for deletion.
 """
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -59,7 +61,8 @@ generations = Table(
     Column("start_time", DateTime(timezone=True)),
     Column("end_time", DateTime(timezone=True)),
     Column("deadline_time", DateTime(timezone=True)),
-    Column("purge_time", DateTime(timezone=True)),
+    Column("purge_time", DateTime(timezone=True), comment="when the row, or its tombstone, goes away"),
+    Column("delete_time", DateTime(timezone=True), comment="since when it is a tombstone"),
     UniqueConstraint("owner", "request_id"),
     CheckConstraint(
         "state IN ('QUEUED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED')", name="state_known"
@@ -91,6 +94,21 @@ Index(
     "generations_deadline",
     generations.c.deadline_time,
     postgresql_where=text("state IN ('QUEUED', 'RUNNING') AND deadline_time IS NOT NULL"),
+)
+
+_FINAL = text("state IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED')")
+
+#: What is to go away, in order, and what has no time for that yet.
+Index("generations_purge", generations.c.purge_time, postgresql_where=_FINAL)
+#: Pages of a list of one state; those without filters follow the primary key.
+Index("generations_state", generations.c.owner, generations.c.state, generations.c.id)
+#: What carries a label.
+Index(
+    "generations_labels",
+    generations.c.spec["labels"].label("labels"),
+    postgresql_using="gin",
+    postgresql_ops={"labels": "jsonb_path_ops"},
+    postgresql_where=text("spec ? 'labels'"),
 )
 
 attempts = Table(
@@ -135,6 +153,14 @@ workers = Table(
     Column("slots", Integer, nullable=False),
     Column("free_slots", Integer, nullable=False),
     Column("last_seen_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+object_deletions = Table(
+    "object_deletions",
+    metadata,
+    Column("object_prefix", Text, primary_key=True, comment="of an attempt whose pictures nobody can ask for any more"),
+    Column("immediately", Boolean, nullable=False, server_default=text("false")),
+    Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
 unreadable_messages = Table(

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from gateway.errors import DatabaseUnavailable
 from gateway.record.database import Database
 from gateway.record.generation import Generation, State
-from gateway.record.generations import Attempt, Generations, Grant, NotYet, Refusal, RetryPolicy
+from gateway.record.generations import Attempt, Generations, Grant, NewGeneration, NotYet, Refusal, RetryPolicy
 from gateway.record.models import Models
 
 LEASE = timedelta(seconds=30)
@@ -34,7 +34,7 @@ async def create(
     timeout: timedelta | None = None,
     model: str = "tiny",
 ) -> Generation:
-    generation, _ = await generations.create_generation(
+    request = NewGeneration(
         owner=OWNER,
         request_id=request_id,
         model=model,
@@ -43,7 +43,12 @@ async def create(
         spec={"prompt": "a castle"},
         resolved_spec={"prompt": "a castle", "steps": 20},
     )
-    return generation
+    (created,) = await generations.create_generations([request])
+    if created is not None:
+        return created
+    found = await generations.find_request(owner=OWNER, request_id=request_id or "")
+    assert found is not None
+    return found
 
 
 async def claim(

@@ -14,7 +14,14 @@ from gateway.record.tables import metadata
 def test_migrations_make_exactly_the_tables(record_url: str) -> None:
     engine = create_engine(driver_url(record_url))
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        options = {
+            "compare_type": True,
+            "compare_server_default": True,
+            # What an index of an expression is like, alembic cannot compare; a test of lists sees that it is used.
+            "include_name": lambda name, _kind, _parents: name != "generations_labels",
+            "include_object": lambda _one, name, *_: name != "generations_labels",
+        }
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
     engine.dispose()
 

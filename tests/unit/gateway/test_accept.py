@@ -22,10 +22,19 @@ async def test_a_full_backlog_refuses_until_counted_again() -> None:
     generations = AsyncMock()
     generations.count_backlog.return_value = 0
     backlog = Backlog(generations, limit=2)
-    backlog.admit("tiny")
-    backlog.admit("tiny")
+    backlog.admit({"tiny": 1})
+    backlog.admit({"tiny": 1})
     with pytest.raises(BacklogFull):
-        backlog.admit("tiny")
-    backlog.admit("other")
+        backlog.admit({"tiny": 1})
+    backlog.admit({"other": 1})
     await backlog.count({"tiny": None})
-    backlog.admit("tiny")
+    backlog.admit({"tiny": 1})
+
+
+async def test_a_batch_is_counted_in_as_a_whole_or_not_at_all() -> None:
+    backlog = Backlog(AsyncMock(), limit=3)
+    with pytest.raises(BacklogFull, match="0 generations wait for model other, and 4 more"):
+        backlog.admit({"tiny": 3, "other": 4})
+    backlog.admit({"tiny": 3, "other": 2})
+    with pytest.raises(BacklogFull):
+        backlog.admit({"tiny": 1})

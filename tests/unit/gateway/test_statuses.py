@@ -15,6 +15,9 @@ from gateway.api.statuses import TABLE, to_status
 EXAMPLES: list[errors.Error] = [
     errors.InvalidRequest([errors.Violation("spec.steps", "must be 1"), errors.Violation("spec.width", "must be 8")]),
     errors.GenerationNotFound("1"),
+    errors.ModelNotFound("tiny"),
+    errors.GenerationDeleted("r", generation_id="1"),
+    errors.GenerationNotFinal("1", state="RUNNING"),
     errors.RequestIdConflict("r", generation_id="1", fields=["spec.steps", "spec.seed"]),
     errors.GenerationNotSucceeded("1", state="QUEUED"),
     errors.BacklogFull("tiny", backlog=5),

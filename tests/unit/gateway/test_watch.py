@@ -20,7 +20,16 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 def generation(state: State, *, revision: int, attempt: int) -> Generation:
     nothing: dict[str, Any] = dict.fromkeys(
-        ("request_id", "progress", "phase_times", "failure", "retried_from", "deadline_time", "purge_time")
+        (
+            "request_id",
+            "progress",
+            "phase_times",
+            "failure",
+            "retried_from",
+            "deadline_time",
+            "purge_time",
+            "delete_time",
+        )
     )
     return Generation(
         id=ID,

@@ -1,0 +1,97 @@
+"""What a list may be asked for, and how much goes onto a page."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from easel.subjects import is_token
+from easel.v1.generation_messages_pb2 import ListGenerationsRequest
+from easel.v1.generation_pb2 import FailureReason, Generation, GenerationState
+from gateway import page_token
+from gateway.api.specs import check_labels
+from gateway.api.violations import Violations
+from gateway.record.generation import State
+from gateway.record.listing import Filter
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 1_000
+MAX_MODELS = 100
+#: Clients refuse messages of more than 4 MiB unless told otherwise.
+MAX_PAGE_BYTES = 3 * 1024 * 1024
+
+
+def check_page_size(request: ListGenerationsRequest, violations: Violations) -> int:
+    """Return how many generations go onto the page at most."""
+    violations.expect(0 <= request.page_size <= MAX_PAGE_SIZE, "page_size", f"must be 1 to {MAX_PAGE_SIZE:,}, or 0")
+    return request.page_size or DEFAULT_PAGE_SIZE
+
+
+def check_page_token(request: ListGenerationsRequest, violations: Violations) -> str | None:
+    """Return the generation that the page before ended with; None for the first page."""
+    if not request.page_token:
+        return None
+    try:
+        return page_token.from_token(request.page_token, filters=filters_of(request))
+    except ValueError as error:
+        violations.expect(False, "page_token", str(error))
+        return None
+
+
+def check_filter(request: ListGenerationsRequest, violations: Violations) -> Filter:
+    """Return which generations are asked for; it means something only if there are no violations."""
+    known_states = [name.removeprefix("GENERATION_STATE_") for name in GenerationState.keys()[1:]]
+    states = [state for state in request.states if state in GenerationState.values()[1:]]
+    violations.expect(len(states) == len(request.states), "states", f"must be out of: {', '.join(known_states)}")
+    reasons = [reason for reason in request.failure_reasons if reason in FailureReason.values()]
+    violations.expect(
+        len(reasons) == len(request.failure_reasons),
+        "failure_reasons",
+        f"must be out of: {', '.join(FailureReason.keys())}",
+    )
+    violations.expect(
+        len(request.models) <= MAX_MODELS and all(is_token(model) for model in request.models),
+        "models",
+        f"must be at most {MAX_MODELS} names, each of 1 to 64 letters, digits, `_` and `-`",
+    )
+    check_labels(request.labels, violations, field="labels")
+    return Filter(
+        states=[State(GenerationState.Name(state).removeprefix("GENERATION_STATE_")) for state in states],
+        models=list(request.models),
+        failure_reasons=[FailureReason.Name(reason) for reason in reasons],
+        labels=dict(request.labels),
+        created_after=_check_time(request, "created_after", violations),
+        created_before=_check_time(request, "created_before", violations),
+    )
+
+
+def filters_of(request: ListGenerationsRequest) -> ListGenerationsRequest:
+    """Return the part of a request that must stay the same from page to page."""
+    filters = ListGenerationsRequest()
+    filters.CopyFrom(request)
+    filters.page_size = 0
+    filters.page_token = ""
+    return filters
+
+
+def fit(generations: Iterable[Generation]) -> list[Generation]:
+    """Take as many as go into one message, at least one."""
+    page: list[Generation] = []
+    size = 0
+    for generation in generations:
+        size += generation.ByteSize()
+        if page and size > MAX_PAGE_BYTES:
+            break
+        page.append(generation)
+    return page
+
+
+def _check_time(request: ListGenerationsRequest, field: str, violations: Violations) -> datetime | None:
+    if not request.HasField(field):  # type: ignore[arg-type]  # its stubs want literals
+        return None
+    timestamp: Timestamp = getattr(request, field)
+    try:
+        return timestamp.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        violations.expect(False, field, "must be a time in the years 1 to 9999")
+        return None

@@ -1,0 +1,111 @@
+"""Lists on the real PostgreSQL: filters, and pages that new generations do not disturb."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from gateway.record.database import Database
+from gateway.record.generation import Generation, State
+from gateway.record.generations import Attempt, Generations, Grant, NewGeneration, RetryPolicy
+from gateway.record.listing import Filter, Listing
+from gateway.record.removal import Removal
+
+OWNER = "default"
+
+
+@pytest.fixture
+def listing(database: Database) -> Listing:
+    return Listing(database)
+
+
+async def create(generations: Generations, *, owner: str = OWNER, model: str = "tiny", **spec: Any) -> Generation:
+    request = NewGeneration(
+        owner=owner,
+        request_id=None,
+        model=model,
+        priority=0,
+        timeout=None,
+        spec={"prompt": "a castle", **spec},
+        resolved_spec={"prompt": "a castle"},
+    )
+    (created,) = await generations.create_generations([request])
+    assert created is not None
+    return created
+
+
+async def fail(generations: Generations, generation: Generation, *, reason: str) -> None:
+    grant = await generations.claim(generation.id, claim_id="c", worker_id="w", nonce="n", lease=timedelta(seconds=30))
+    assert isinstance(grant, Grant)
+    attempt = Attempt(generation_id=generation.id, number=grant.attempt)
+    policy = RetryPolicy(max_lost_attempts=1, backoff=timedelta(0))
+    await generations.fail(attempt, failure={"reason": reason, "message": "no"}, policy=policy)
+
+
+async def ids(listing: Listing, which: Filter, *, before_id: str | None = None, limit: int = 100) -> list[str]:
+    found = await listing.list_generations(which, owner=OWNER, before_id=before_id, limit=limit)
+    return [generation.id for generation in found]
+
+
+async def test_newest_first_page_by_page_whatever_comes_in_between(generations: Generations, listing: Listing) -> None:
+    created = [(await create(generations)).id for _ in range(5)]
+    first = await ids(listing, Filter(), limit=2)
+    later = (await create(generations)).id
+    second = await ids(listing, Filter(), before_id=first[-1], limit=2)
+    third = await ids(listing, Filter(), before_id=second[-1], limit=2)
+    assert first + second + third == created[::-1]
+    assert (await ids(listing, Filter()))[0] == later
+
+
+async def test_what_is_listed_is_what_is_read(generations: Generations, listing: Listing) -> None:
+    created = await create(generations)
+    (listed,) = await listing.list_generations(Filter(), owner=OWNER, before_id=None, limit=1)
+    assert listed == await generations.get_generation(created.id, owner=OWNER)
+
+
+async def test_every_filter_holds(generations: Generations, listing: Listing) -> None:
+    plain = await create(generations)
+    other = await create(generations, model="other")
+    labelled = await create(generations, labels={"team": "art", "run": "7"})
+    await create(generations, owner="stranger")
+    broken = await create(generations)
+    await fail(generations, broken, reason="FAILURE_REASON_MODEL_ERROR")
+    starved = await create(generations)
+    await fail(generations, starved, reason="FAILURE_REASON_OUT_OF_MEMORY")
+    last = await generations.get_time()
+
+    assert await ids(listing, Filter(states=[State.FAILED])) == [starved.id, broken.id]
+    assert await ids(listing, Filter(states=[State.FAILED, State.QUEUED], models=["other", "none"])) == [other.id]
+    assert await ids(listing, Filter(failure_reasons=["FAILURE_REASON_MODEL_ERROR"])) == [broken.id]
+    assert await ids(listing, Filter(labels={"team": "art"})) == [labelled.id]
+    assert await ids(listing, Filter(labels={"team": "art", "run": "7"}, models=["tiny"])) == [labelled.id]
+    assert await ids(listing, Filter(labels={"team": "art", "run": "8"})) == []
+    assert await ids(listing, Filter(created_before=other.create_time)) == [plain.id]
+    assert await ids(listing, Filter(created_after=other.create_time, models=["other"])) == [other.id]
+    assert await ids(listing, Filter(created_after=last)) == []
+
+
+async def test_what_is_deleted_is_not_listed(generations: Generations, listing: Listing, database: Database) -> None:
+    generation = await create(generations, labels={"team": "art"})
+    await generations.cancel_generation(generation.id, owner=OWNER)
+    assert await Removal(database).delete_generation(generation.id, owner=OWNER, immediately=False)
+    assert await ids(listing, Filter()) == await ids(listing, Filter(labels={"team": "art"})) == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "index"),
+    [
+        ("spec -> 'labels' @> '{\"team\": \"art\"}' AND spec ? 'labels'", "generations_labels"),
+        ("owner = 'default' AND state = 'FAILED'", "generations_state"),
+        ("owner = 'default'", "generations_pkey"),
+    ],
+)
+async def test_lists_have_their_indexes(database: Database, condition: str, index: str) -> None:
+    async with database.transaction() as transaction:
+        await transaction.execute(text("SET LOCAL enable_seqscan = off"))
+        if index != "generations_labels":
+            await transaction.execute(text("SET LOCAL enable_sort = off"))
+        query = f"EXPLAIN SELECT * FROM generations WHERE {condition} ORDER BY id DESC LIMIT 50"
+        plan = "\n".join((await transaction.execute(text(query.replace(":", "\\:")))).scalars())
+    assert index in plan
