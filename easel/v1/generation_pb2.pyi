@@ -412,7 +412,9 @@ class Generation(_message.Message):
 
     @_builtins.property
     def progress(self) -> Global___Progress:
-        """Output only. The latest progress, at most half a second behind the stream; absent once final."""
+        """Output only. The latest progress, at most half a second behind the stream; absent once final, in lists, and in the
+        answers of the calls that accept.
+        """
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___Image]:

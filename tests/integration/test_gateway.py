@@ -3,171 +3,41 @@
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import psycopg
-import pytest
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from grpc_status import rpc_status
 
 from easel import subjects
 from easel.bus import Bus
 from easel.embedded import Stack
 from easel.v1 import generation_messages_pb2 as messages
-from easel.v1.generation_pb2 import Failure, FailureReason, Generation, GenerationSpec, GenerationState
+from easel.v1.generation_pb2 import Failure, FailureReason, GenerationSpec
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.v1.model_service_pb2 import ListModelsRequest
 from easel.v1.model_service_pb2_grpc import ModelServiceStub
 from easel.worker.v1.claim_pb2 import ClaimAnswer
 from easel.worker.v1.task_pb2 import CancelNotice, Task
+from tests.integration.calls import (
+    CANCELLED,
+    EXPIRED,
+    FAILED,
+    PATIENCE_SECONDS,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    Watcher,
+    create,
+    get,
+    reach,
+    refusal,
+    spec_of,
+    until,
+)
+from tests.integration.conftest import LEASE_SECONDS, MAX_BACKLOG
 from tests.integration.scripted_worker import ScriptedWorker
-
-LEASE_SECONDS = 1.5
-MAX_BACKLOG = 5
-PATIENCE_SECONDS = 20.0
-
-QUEUED = GenerationState.GENERATION_STATE_QUEUED
-RUNNING = GenerationState.GENERATION_STATE_RUNNING
-SUCCEEDED = GenerationState.GENERATION_STATE_SUCCEEDED
-FAILED = GenerationState.GENERATION_STATE_FAILED
-CANCELLED = GenerationState.GENERATION_STATE_CANCELLED
-EXPIRED = GenerationState.GENERATION_STATE_EXPIRED
-
-
-@pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    environment = {
-        "EASEL_LEASE_SECONDS": str(LEASE_SECONDS),
-        "EASEL_SWEEP_SECONDS": "0.2",
-        "EASEL_RETRY_BACKOFF_SECONDS": "0.1",
-        "EASEL_MAX_BACKLOG": str(MAX_BACKLOG),
-        "EASEL_LOG_LEVEL": "DEBUG",
-    }
-    folder = tmp_path_factory.mktemp("gateway")
-    async with Stack(folder, gateways=2, workers=0, environment=environment) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-async def bus(stack: Stack) -> AsyncIterator[Bus]:
-    bus = Bus()
-    await bus.connect(stack.servers.nats.url("worker"), name="test")
-    yield bus
-    await bus.close()
-
-
-@pytest.fixture
-async def worker(bus: Bus) -> AsyncIterator[ScriptedWorker]:
-    """A worker with a model of its own, so that tests do not meet in a queue."""
-    worker = ScriptedWorker(bus, model_name=f"m{uuid.uuid4().hex[:8]}")
-    await worker.renew()
-    yield worker
-    await worker.release(leaving=True)
-
-
-@asynccontextmanager
-async def _stubs(target: str) -> AsyncIterator[GenerationServiceStub]:
-    async with grpc.aio.insecure_channel(target) as channel:
-        yield GenerationServiceStub(channel)
-
-
-@pytest.fixture
-async def client(stack: Stack) -> AsyncIterator[GenerationServiceStub]:
-    async with _stubs(stack.gateways[0].target) as stub:
-        yield stub
-
-
-@pytest.fixture
-async def replica(stack: Stack) -> AsyncIterator[GenerationServiceStub]:
-    """The same service, at the other gateway."""
-    async with _stubs(stack.gateways[1].target) as stub:
-        yield stub
-
-
-def spec_of(worker: ScriptedWorker, **fields: Any) -> GenerationSpec:
-    return GenerationSpec(model=worker.model.name, prompt="a castle", **fields)
-
-
-async def create(client: GenerationServiceStub, worker: ScriptedWorker, **fields: Any) -> Generation:
-    request = messages.CreateGenerationRequest(spec=spec_of(worker, **fields))
-    return (await client.CreateGeneration(request)).generation
-
-
-async def get(client: GenerationServiceStub, generation_id: str) -> Generation:
-    return (await client.GetGeneration(messages.GetGenerationRequest(id=generation_id))).generation
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await condition():  # noqa: ASYNC110  # it is a question to a server
-            await asyncio.sleep(0.02)
-
-
-async def reach(client: GenerationServiceStub, generation_id: str, state: "GenerationState.ValueType") -> Generation:
-    async def reached() -> bool:
-        return (await get(client, generation_id)).state == state
-
-    await until(reached)
-    return await get(client, generation_id)
-
-
-async def refusal(call: Awaitable[Any]) -> tuple[grpc.StatusCode, dict[str, Any]]:
-    """Await a call that is refused, and return its status and its details by type."""
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await call
-    rich = rpc_status.from_call(refused.value)  # type: ignore[arg-type]  # its stubs know sync calls only
-    assert rich is not None
-    details = {}
-    for packed in rich.details:
-        kind = getattr(error_details_pb2, packed.TypeName().rpartition(".")[2])
-        detail = kind()
-        packed.Unpack(detail)
-        details[kind.__name__] = detail
-    return refused.value.code(), details
-
-
-class Watcher:
-    """A client that watches, and keeps what it saw."""
-
-    def __init__(self, call: Any) -> None:
-        self._call = call
-        self.states: list[int] = []
-        self.steps: list[int] = []
-        self.token = ""
-        self.last = Generation()
-
-    async def next(self) -> str:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            response = await self._call.read()
-        if response is grpc.aio.EOF:
-            assert await self._call.code() == grpc.StatusCode.OK, await self._call.details()
-            return "end"
-        self.token = response.resume_token
-        kind = str(response.WhichOneof("event"))
-        if kind == "generation":
-            self.last = response.generation
-            self.states.append(response.generation.state)
-        else:
-            self.steps.append(response.progress.step)
-        return kind
-
-    async def until_step(self, step: int) -> None:
-        while self.steps[-1:] != [step]:
-            await self.next()
-
-    async def until_state(self, state: int) -> None:
-        while self.states[-1:] != [state]:
-            await self.next()
-
-    async def to_the_end(self) -> Generation:
-        while await self.next() != "end":
-            pass
-        return self.last
 
 
 class TestTheWholeWay:
@@ -199,7 +69,7 @@ class TestTheWholeWay:
         assert done.failure == failure
 
     async def test_progress_reaches_get_generation(self, client: GenerationServiceStub, worker: ScriptedWorker) -> None:
-        generation = await create(client, worker, image_count=2)
+        generation = await get(client, (await create(client, worker, image_count=2)).id)
         assert generation.progress.queue_position == 0
         assert generation.progress.steps == 2 * 20
         task = await worker.take()
