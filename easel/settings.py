@@ -1,19 +1,57 @@
 """Settings that both services share, read once from the environment and `.env`, and frozen."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from easel.logs import LogFormat
+from easel import logs
+
+MAX_PORT = 65_535
 
 #: loguru's own levels, in either case.
 LogLevel = Annotated[
     Literal["TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL"],
     BeforeValidator(lambda level: level.upper() if isinstance(level, str) else level),
 ]
+
+
+class Misconfigured(Exception):
+    """A setting turned out to be wrong; the message is one line that names it."""
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"EASEL_{setting.upper()}: {problem}")
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Take `host:port` apart; an IPv6 host is without its brackets then.
+
+    Raises:
+        ValueError: it is no such thing.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > MAX_PORT:
+        raise ValueError("an address looks like host:port, such as 127.0.0.1:50051 or [::]:50051")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _check_address(address: str) -> str:
+    split_address(address)
+    return address
+
+
+def _check_optional_address(address: str) -> str:
+    return address and _check_address(address)
+
+
+#: The host and port on which something listens; port 0 takes a free one, and the log says which.
+Address = Annotated[str, AfterValidator(_check_address)]
+
+#: The same, or empty, which turns that off.
+OptionalAddress = Annotated[str, AfterValidator(_check_optional_address)]
 
 
 class Settings(BaseSettings):
@@ -31,7 +69,14 @@ class Settings(BaseSettings):
     s3_access_key: str = Field("", description="The S3 access key.")
     s3_secret_key: SecretStr = Field(SecretStr(""), description="The S3 secret key.")
     log_level: LogLevel = Field("INFO", description="The least level that is logged.")
-    log_format: LogFormat = Field("human", description="`human` for people, `json` for collectors.")
+    log_format: logs.LogFormat = Field("human", description="`human` for people, `json` for collectors.")
+    log_file: str = Field("", description="The file of the log, for one process alone; standard error when empty.")
+    log_rotation: str = Field(
+        "100 MB", description="When a new log file is begun: a size, `1 day`, `00:00`; never when empty."
+    )
+    log_retention: str = Field(
+        "7 days", description="How long old log files are kept, or how many of them; for ever when empty."
+    )
 
     @field_validator("s3_endpoint", "s3_public_endpoint")
     @classmethod
@@ -49,6 +94,42 @@ class Settings(BaseSettings):
         if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
             raise ValueError("a NATS URL looks like nats://user:password@host:port")
         return url
+
+    @field_validator("log_rotation")
+    @classmethod
+    def _is_a_rotation(cls, rotation: str) -> str:
+        try:
+            logs.check_rotation(rotation)
+        except ValueError:
+            raise ValueError("a rotation looks like `100 MB`, `1 day` or `00:00`") from None
+        return rotation
+
+    @field_validator("log_retention")
+    @classmethod
+    def _is_a_retention(cls, retention: str) -> str:
+        try:
+            logs.check_retention(retention)
+        except ValueError:
+            raise ValueError("a retention looks like `7 days`, or is a number of files") from None
+        return retention
+
+    def configure_logs(self, *, service: str) -> None:
+        """Have this process log as the settings say.
+
+        Raises:
+            Misconfigured: the log file cannot be written.
+        """
+        try:
+            logs.configure(
+                service=service,
+                level=self.log_level,
+                log_format=self.log_format,
+                sink=Path(self.log_file) if self.log_file else None,
+                rotation=self.log_rotation,
+                retention=self.log_retention,
+            )
+        except OSError as error:
+            raise Misconfigured("log_file", f"cannot write {self.log_file}: {error.strerror or error}") from error
 
     @classmethod
     def read(cls, **given: Any) -> Self:

@@ -13,20 +13,21 @@ from easel.bus import Bus
 from easel.worker.v1.progress_pb2 import ProgressReport
 from easel.worker.v1.task_pb2 import Nudge
 from gateway.errors import ShuttingDown
-from gateway.progress import read_report
 from gateway.record.generations import Generations
+from gateway.reports import read_report
 
 
 class Mailbox:
-    """What one watcher has not looked at yet: the latest revision heard of, and the latest progress.
+    """What one watcher has not looked at yet: the latest revision heard of, the latest progress, the latest preview.
 
-    It holds one report, not a queue: a slow reader gets the latest. Changes of state are not in it at all; the watcher
-    reads them from the record, so that none can be skipped.
+    It holds one report for each, not a queue: a slow reader gets the latest. Changes of state are not in it at all; the
+    watcher reads them from the record, so that none can be skipped.
     """
 
     def __init__(self) -> None:
         self.revision = 0
         self._report: ProgressReport | None = None
+        self._report_with_preview: ProgressReport | None = None
         self._arrived = asyncio.Event()
         self._closed = False
 
@@ -38,7 +39,9 @@ class Mailbox:
 
     def receive(self, report: ProgressReport) -> None:
         """Take in a report of progress, in place of an earlier one."""
-        self._report = report
+        self._report = _later(self._report, report)
+        if report.HasField("preview"):
+            self._report_with_preview = _later(self._report_with_preview, report)
         self._arrived.set()
 
     def close(self) -> None:
@@ -46,8 +49,8 @@ class Mailbox:
         self._closed = True
         self._arrived.set()
 
-    async def wait(self) -> ProgressReport | None:
-        """Wait until there is something new, and take the report if there is one.
+    async def wait(self) -> list[ProgressReport]:
+        """Wait until there is something new, and take what reports there are, in order.
 
         Raises:
             ShuttingDown: this gateway goes away.
@@ -56,8 +59,15 @@ class Mailbox:
         if self._closed:
             raise ShuttingDown
         self._arrived.clear()
-        report, self._report = self._report, None
-        return report
+        return self._take()
+
+    def _take(self) -> list[ProgressReport]:
+        preview, latest = self._report_with_preview, self._report
+        self._report = self._report_with_preview = None
+        if latest is None:
+            return []
+        # Both are the same report unless progress has come since the preview.
+        return [latest] if preview is None or preview is latest else [preview, latest]
 
 
 class Hub:
@@ -121,7 +131,7 @@ class Hub:
         mailboxes = self._mailboxes.get(generation_id)
         if not mailboxes:
             return
-        report = read_report(message)
+        report = read_report(message.data)
         if report is not None:
             for mailbox in mailboxes:
                 mailbox.receive(report)
@@ -129,3 +139,12 @@ class Hub:
     def _hear_of(self, generation_id: str, revision: int) -> None:
         for mailbox in self._mailboxes.get(generation_id, ()):
             mailbox.hear_of(revision)
+
+
+def _later(held: ProgressReport | None, arrived: ProgressReport) -> ProgressReport:
+    """Choose the later of two reports: a worker that lost its attempt may still speak of it."""
+    return arrived if held is None or _order(arrived) >= _order(held) else held
+
+
+def _order(report: ProgressReport) -> tuple[int, int]:
+    return report.progress.attempt, report.sequence

@@ -1,18 +1,14 @@
 """Progress on its way from the workers: to the hub at once, to the record coalesced."""
 
-import uuid
-
-from google.protobuf import json_format
-from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 
 from easel import subjects
 from easel.bus import Bus
-from easel.worker.v1.progress_pb2 import ProgressReport
+from easel.v1.generation_pb2 import Progress
 from gateway.errors import DatabaseUnavailable
 from gateway.record.documents import to_json
-from gateway.record.generation import Json
 from gateway.record.generations import Attempt, Generations
+from gateway.reports import read_report
 
 #: How often progress is written: GetGeneration is at most this, and a statement, behind the stream.
 FLUSH_SECONDS = 0.25
@@ -22,13 +18,13 @@ class ProgressWriter:
     """Writes the latest progress of each attempt to the record, many in one statement.
 
     The gateways share the reports: each goes to one of them. The reports' sequence numbers keep an older one, written
-    late by another gateway, from replacing a newer one.
+    late by another gateway, from replacing a newer one. Previews are left out: they are for whoever watches.
     """
 
     def __init__(self, bus: Bus, generations: Generations) -> None:
         self._bus = bus
         self._generations = generations
-        self._latest: dict[Attempt, tuple[int, Json]] = {}
+        self._latest: dict[Attempt, tuple[int, Progress]] = {}
 
     async def listen(self) -> None:
         """Subscribe; the bus keeps the subscription across reconnections."""
@@ -43,28 +39,19 @@ class ProgressWriter:
         latest, self._latest = self._latest, {}
         try:
             await self._generations.save_progress(
-                [(attempt, sequence, progress) for attempt, (sequence, progress) in latest.items()]
+                [(attempt, sequence, to_json(progress)) for attempt, (sequence, progress) in latest.items()]
             )
         except DatabaseUnavailable:
             self._latest = {**latest, **self._latest}
             raise
 
     async def _on_message(self, message: Msg) -> None:
-        report = read_report(message)
+        report = read_report(message.data)
         if report is None:
             return
         attempt = Attempt(generation_id=report.generation_id, number=report.progress.attempt)
         sequence, _ = self._latest.get(attempt, (0, None))
         if sequence < report.sequence:
-            self._latest[attempt] = (report.sequence, to_json(report.progress))
-
-
-def read_report(message: Msg) -> ProgressReport | None:
-    """Read a report, or None of what is none: progress is worth no fuss."""
-    try:
-        report = ProgressReport.FromString(message.data)
-        report.generation_id = str(uuid.UUID(report.generation_id))
-        to_json(report.progress)
-    except (DecodeError, json_format.Error, ValueError):
-        return None
-    return report
+            progress = Progress()
+            progress.CopyFrom(report.progress)  # the report would be kept whole with it, preview and all
+            self._latest[attempt] = (report.sequence, progress)

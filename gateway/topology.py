@@ -22,6 +22,9 @@ HINT_ACK_WAIT_SECONDS = 10.0
 RESULT_ACK_WAIT_SECONDS = 30.0
 RESULTS_MAX_AGE_SECONDS = 7 * 24 * 3600.0
 PROGRESS_MAX_AGE_SECONDS = 60.0
+#: Some 2,000 reports with a preview, or 100,000 without. Past it the oldest are forgotten, which costs a watch that
+#: begins in the middle the last step, until the next.
+PROGRESS_MAX_BYTES = 64 * 1024 * 1024
 
 STREAMS = (
     StreamConfig(
@@ -47,6 +50,8 @@ STREAMS = (
         storage=StorageType.MEMORY,
         max_msgs_per_subject=1,
         max_age=PROGRESS_MAX_AGE_SECONDS,
+        max_bytes=PROGRESS_MAX_BYTES,
+        discard=DiscardPolicy.OLD,
         allow_direct=True,
     ),
 )

@@ -1,25 +1,30 @@
 """Watching one generation: its changes of state from the record, its progress from the bus, in one ordered stream."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 
 from easel import subjects
 from easel.bus import Bus
+from easel.v1.generation_messages_pb2 import Preview
+from easel.v1.generation_pb2 import Progress
 from easel.worker.v1.progress_pb2 import ProgressReport
 from gateway.errors import GenerationNotFound
 from gateway.hub import Hub, Mailbox
 from gateway.record.generation import Generation, State
 from gateway.record.generations import Generations
+from gateway.reports import check_report
 from gateway.resume_token import Position
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sight:
-    """One thing a watcher sees, a change of state or progress, and the position that it brings the watcher to."""
+    """One thing that a watcher sees, and the position that it brings the watcher to."""
 
     position: Position
+    #: After a change of state.
     generation: Generation | None = None
-    report: ProgressReport | None = None
+    progress: Progress | None = None
+    preview: Preview | None = None
 
 
 class Watching:
@@ -49,15 +54,19 @@ class Watching:
             mailbox.hear_of(generation.revision)
             if generation.state == State.RUNNING:
                 await self._catch_up(mailbox, position.generation_id)
+            shown: Progress | None = None
             while not generation.state.is_final or position.revision < generation.revision:
-                report = await mailbox.wait()
+                reports = await mailbox.wait()
                 if mailbox.revision > position.revision:
                     for generation in await self._changes(position, owner=owner):
                         position = replace(position, revision=generation.revision)
                         yield Sight(position=position, generation=generation)
-                if report is not None and _is_news(report, generation, position):
-                    position = replace(position, attempt=report.progress.attempt, sequence=report.sequence)
-                    yield Sight(position=position, report=report)
+                for report in reports:
+                    if _is_news(report, generation, position):
+                        position = replace(position, attempt=report.progress.attempt, sequence=report.sequence)
+                        for sight in _sights(report, position, shown=shown):
+                            yield sight
+                        shown = report.progress
 
     async def _read(self, position: Position, *, owner: str) -> Generation:
         generation = await self._generations.get_generation(position.generation_id, owner=owner)
@@ -77,8 +86,8 @@ class Watching:
     async def _catch_up(self, mailbox: Mailbox, generation_id: str) -> None:
         """Put the last report that JetStream remembers into the mailbox: the next one may be long in coming."""
         report = await self._bus.last(subjects.PROGRESS_STREAM, subjects.progress(generation_id), ProgressReport)
-        if report is not None:
-            mailbox.receive(report)
+        if report is not None and (checked := check_report(report)) is not None:
+            mailbox.receive(checked)
 
 
 def _is_news(report: ProgressReport, generation: Generation, position: Position) -> bool:
@@ -89,3 +98,13 @@ def _is_news(report: ProgressReport, generation: Generation, position: Position)
         and attempt == generation.attempt
         and (attempt, report.sequence) > (position.attempt, position.sequence)
     )
+
+
+def _sights(report: ProgressReport, position: Position, *, shown: Progress | None) -> Iterator[Sight]:
+    """Show the progress of a report and then its preview; one with a preview often has no progress to add."""
+    if not report.HasField("preview"):
+        yield Sight(position=position, progress=report.progress)
+        return
+    if report.progress != shown:
+        yield Sight(position=position, progress=report.progress)
+    yield Sight(position=position, preview=report.preview)

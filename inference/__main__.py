@@ -7,7 +7,7 @@ import sys
 import uvloop
 from loguru import logger
 
-from easel import logs
+from easel.settings import Misconfigured
 from inference import bootstrap
 from inference.models import ModelUnavailable
 from inference.settings import WorkerSettings
@@ -16,11 +16,11 @@ from inference.settings import WorkerSettings
 def main() -> int:
     """Run a worker; return 0 after a stop that was asked for, 1 when it broke, 2 when a setting is wrong."""
     settings = WorkerSettings.read()
-    logs.configure(service="worker", level=settings.log_level, log_format=settings.log_format)
     try:
+        settings.configure_logs(service="worker")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(bootstrap.run(settings))
-    except bootstrap.Misconfigured as error:
+    except Misconfigured as error:
         print(error, file=sys.stderr)
         return 2
     except ModelUnavailable as error:

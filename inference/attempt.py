@@ -1,5 +1,6 @@
 """The life of one claimed attempt: draw, encode, store, deliver."""
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,9 +24,12 @@ from inference.engine.engine import (
     Phase,
     PhaseStarted,
     Pixels,
+    Previewed,
     Stepped,
 )
+from inference.metrics import DROPPED, FAILED, SUCCEEDED, UPLOADING, Metrics
 from inference.pictures import Encoder, NotEncodable, PictureFile
+from inference.previews import Previews
 from inference.progress import ProgressReporter, SmoothedMean
 from inference.results import Results
 from inference.store import ObjectStore, StorageUnavailable
@@ -59,6 +63,7 @@ class Workshop:
     encoder: Encoder
     store: ObjectStore
     results: Results
+    metrics: Metrics
     #: From the last step to the stored file, for one picture.
     picture_seconds: SmoothedMean = field(default_factory=SmoothedMean)
 
@@ -81,6 +86,7 @@ class Attempt:
             pictures=task.spec.image_count,
             picture_seconds=workshop.picture_seconds,
         )
+        self._previews = Previews(workshop.encoder, self._progress, metrics=workshop.metrics)
         #: Whether it takes up a slot: until its last step is done.
         self.needs_slot = True
         #: Where the engine has it; None before and after.
@@ -107,14 +113,26 @@ class Attempt:
         """Live through the attempt to its end."""
         logs.annotate(generation_id=self.generation_id, attempt=self.number)
         logger.info("started", action="attempt_start")
+        metrics = self._workshop.metrics
+        try:
+            result = await self._deliver(await self._outcome())
+        except asyncio.CancelledError:
+            metrics.count_attempt(DROPPED)
+            raise
+        if result.HasField("failure"):
+            metrics.count_attempt(FAILED, reason=result.failure.reason)
+        else:
+            metrics.count_attempt(SUCCEEDED)
+        logger.info("delivered a {}", result.WhichOneof("outcome"), action="attempt_end")
+
+    async def _deliver(self, outcome: Success | Failure) -> Result:
         result = Result(generation_id=self.generation_id, attempt=self.number, worker_id=self._workshop.worker_id)
-        outcome = await self._outcome()
         if isinstance(outcome, Failure):
             result.failure.CopyFrom(outcome)
         else:
             result.success.CopyFrom(outcome)
         await self._workshop.results.deliver(result)
-        logger.info("delivered a {}", result.WhichOneof("outcome"), action="attempt_end")
+        return result
 
     async def _outcome(self) -> Success | Failure:
         try:
@@ -126,7 +144,9 @@ class Attempt:
                 FailureReason.FAILURE_REASON_STORAGE, f"could not store the pictures: {error}", retryable=True
             )
         except NotEncodable as error:
-            logger.exception("a picture cannot be encoded", action="attempt_failed")
+            logger.opt(exception=logs.without_message(error)).error(
+                "a picture cannot be encoded", action="attempt_failed"
+            )
             return _failure(FailureReason.FAILURE_REASON_UNSPECIFIED, f"no picture file: {error}", retryable=False)
         except Exception as error:  # noqa: BLE001  # a defect of ours must not leave the attempt without an end
             logger.exception("a defect ended the attempt", action="attempt_failed")
@@ -141,7 +161,10 @@ class Attempt:
                     case PhaseStarted(phase=phase):
                         await self._enter(phase)
                     case Stepped():
+                        self._workshop.metrics.count_step(event.seconds)
                         await self._progress.stepped(event)
+                    case Previewed():
+                        self._previews.offer(event)
                     case Failed(kind=kind, message=message):
                         logger.warning("the engine failed: {}", kind.value, action="attempt_failed")
                         return _failure(PUBLIC_REASONS[kind], message, retryable=False)
@@ -150,6 +173,7 @@ class Attempt:
             raise RuntimeError("the engine stopped what nobody had cancelled")
         finally:
             drawing.cancel()
+            self._previews.close()
             self.engine_phase = None
             self._free_slot()
 
@@ -168,8 +192,9 @@ class Attempt:
         await self._progress.enter(PublicPhase.PHASE_UPLOADING)
         images = [await self._keep_one(index, pixels) for index, pixels in enumerate(drawn.pictures)]
         seconds = {phase.value: value for phase, value in drawn.phase_seconds.items()}
-        seconds["uploading"] = time.monotonic() - started
-        self._workshop.picture_seconds.add((seconds["decoding"] + seconds["uploading"]) / len(images))
+        seconds[UPLOADING] = time.monotonic() - started
+        self._workshop.metrics.time_phases(seconds)
+        self._workshop.picture_seconds.add((seconds[Phase.DECODING.value] + seconds[UPLOADING]) / len(images))
         logger.info("stored {} pictures", len(images), action="stored", **{k: round(v, 3) for k, v in seconds.items()})
         return Success(images=images, phase_times=_phase_times(seconds))
 
@@ -177,7 +202,8 @@ class Attempt:
         spec = self._task.spec
         file = await self._workshop.encoder.encode(pixels, spec.output, parameters=_parameters(spec, index=index))
         key = f"{self._task.object_prefix}{index}.{file.extension}"
-        await self._workshop.store.put(key, file)
+        with self._workshop.metrics.upload(size_bytes=len(file.data)):
+            await self._workshop.store.put(key, file)
         return StoredImage(object_key=key, image=_image(file, index=index, seed=spec.seed + index))
 
 
@@ -194,6 +220,7 @@ def to_request(task: Task) -> DrawRequest:
         seed=spec.seed,
         image_count=spec.image_count,
         scheduler=spec.scheduler,
+        preview_every_steps=spec.preview.every_steps,
         alone=task.alone,
     )
 

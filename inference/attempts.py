@@ -32,10 +32,15 @@ class Attempts:
     @property
     def free_slots(self) -> int:
         """How many more could be claimed now. An attempt frees its slot when its last step is done."""
-        drawing = sum(attempt.needs_slot for attempt in self._held)
+        drawing = self.busy_slots
         if len(self._held) - drawing >= MAX_DELIVERING:
             return 0
         return max(self.slots - drawing - self._reserved, 0)
+
+    @property
+    def busy_slots(self) -> int:
+        """How many are held for drawing; may be asked from any thread."""
+        return sum(attempt.needs_slot for attempt in self)
 
     def reserve(self) -> None:
         """Keep a slot for an attempt that may come of a claim."""

@@ -14,6 +14,8 @@ from minio import Minio
 
 from easel import objects
 from easel.bus import Bus, BusUnavailable
+from easel.settings import Misconfigured
+from easel.telemetry import Telemetry
 from easel.v1.model_pb2 import Model
 from easel.worker.v1.task_pb2 import AttemptRef
 from inference import model_spec, models
@@ -25,6 +27,7 @@ from inference.engine.engine import Phase
 from inference.engine.serial_engine import SerialEngine
 from inference.gateways import Gateways
 from inference.hints import Hints
+from inference.metrics import Metrics
 from inference.pictures import Encoder
 from inference.renewals import Renewals
 from inference.results import Results
@@ -34,10 +37,6 @@ from inference.tasks import cancel_all
 
 RELEASE_TRIES = 3
 ENGINE_CHECK_SECONDS = 1.0
-
-
-class Misconfigured(Exception):
-    """A setting is wrong; the message names it."""
 
 
 class EngineDied(Exception):
@@ -87,6 +86,7 @@ class Worker:
         location = models.locate(settings.model)
         self._card = models.read_card(location)
         self._name = _name_of(settings, self._card)
+        self._telemetry = Telemetry(service="worker")
         self._bus = Bus()
         self._encoder = Encoder()
         self._store = MinioObjectStore(
@@ -105,10 +105,20 @@ class Worker:
         )
         self._gateways = Gateways(self._bus, worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
         self._attempts = Attempts(slots=settings.slots)
+        self._metrics = Metrics(self._telemetry.registry, model=self._name)
+        self._metrics.slots.set(settings.slots)
+        self._metrics.slots_busy.set_function(lambda: self._attempts.busy_slots)
+        self._metrics.bus_connected.set_function(lambda: self._bus.connected_seconds > 0)
         self._model = Model()
 
     async def start(self) -> None:
-        """Load the model, connect, and make sure of the bucket, all at the same time: each may take long."""
+        """Load the model, connect, and make sure of the bucket, all at the same time: each may take long.
+
+        Raises:
+            Misconfigured: the address for the metrics is taken or not ours.
+            ModelUnavailable: the model cannot be used.
+        """
+        self._telemetry.listen(self._settings.metrics_listen)
         starting = [
             asyncio.ensure_future(self._load()),
             asyncio.ensure_future(
@@ -144,6 +154,7 @@ class Worker:
             self._gateways,
             self._attempts,
             on_granted=self._on_granted(),
+            metrics=self._metrics,
         )
         parts = [
             asyncio.create_task(renewals.run(), name="renewals"),
@@ -169,6 +180,7 @@ class Worker:
         self._encoder.close()
         self._store.close()
         await self._bus.close()
+        await asyncio.to_thread(self._telemetry.close)
 
     async def _load(self) -> None:
         traits = await self._engine.start()
@@ -185,6 +197,7 @@ class Worker:
             encoder=self._encoder,
             store=self._store,
             results=Results(self._bus),
+            metrics=self._metrics,
         )
         return lambda task: self._attempts.hold(Attempt(task, workshop))
 
@@ -219,14 +232,14 @@ def _name_of(settings: WorkerSettings, card: models.Card) -> str:
     try:
         return model_spec.name_of(settings.model, card, override=settings.model_name)
     except ValueError as error:
-        raise Misconfigured(f"EASEL_MODEL_NAME: {error}") from error
+        raise Misconfigured("model_name", str(error)) from error
 
 
 def _connect_to_storage(settings: WorkerSettings) -> Minio:
     try:
         return objects.connect(settings, endpoint=settings.s3_endpoint)
     except ValueError as error:
-        raise Misconfigured(f"EASEL_S3_ENDPOINT: {error}") from error
+        raise Misconfigured("s3_endpoint", str(error)) from error
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

@@ -13,6 +13,7 @@ from easel.worker.v1.task_pb2 import Task
 from inference.attempts import Attempts
 from inference.gateways import Gateways
 from inference.hints import Hint, Hints
+from inference.metrics import Metrics
 
 #: After a claim without an answer, at most, until it is asked for again.
 ASK_AGAIN_SECONDS = 1.0
@@ -29,12 +30,19 @@ class Claims:
     """
 
     def __init__(
-        self, hints: Hints, gateways: Gateways, attempts: Attempts, *, on_granted: Callable[[Task], None]
+        self,
+        hints: Hints,
+        gateways: Gateways,
+        attempts: Attempts,
+        *,
+        on_granted: Callable[[Task], None],
+        metrics: Metrics,
     ) -> None:
         self._hints = hints
         self._gateways = gateways
         self._attempts = attempts
         self._on_granted = on_granted
+        self._metrics = metrics
         #: The generations asked for now, each with a slot reserved.
         self._asked: set[str] = set()
 
@@ -82,7 +90,9 @@ class Claims:
             response = await self._gateways.claim(generation_id, claim_id=claim_id)
         except BusUnavailable as error:
             logger.debug("no answer to a claim: {}", error, action="claim", generation_id=generation_id)
+            self._metrics.count_claim(None)
             return None
+        self._metrics.count_claim(response.answer)
         answer = ClaimAnswer.Name(response.answer)
         logger.debug("claimed: {}", answer, action="claim", generation_id=generation_id)
         return response

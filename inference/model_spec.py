@@ -46,7 +46,7 @@ def describe(traits: Traits, card: Card, *, name: str) -> Model:
         image_count=IntRange(min=1, max=MAX_IMAGE_COUNT),
         schedulers=sorted(traits.schedulers),
         max_pixel_steps=width * height * MAX_DEFAULT_SIZE_STEPS,
-        previews=False,
+        previews=traits.previews,
     )
 
 

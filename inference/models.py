@@ -109,11 +109,14 @@ def load(model: str, *, device: Device, dtype: Dtype, threads: int) -> ModelAdap
 
 
 def quieten(*, offline: bool) -> None:
-    """Set what the libraries read on import: no telemetry, no chatter, and without need no network."""
+    """Set what the libraries read on import: no telemetry, no chatter, and without need no network.
+
+    Of chatter there is none to be had at all: of a prompt that is too long, they print what they leave out.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    os.environ["DIFFUSERS_VERBOSITY"] = "error"
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     import diffusers.utils.logging  # noqa: PLC0415

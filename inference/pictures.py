@@ -27,6 +27,9 @@ EXIF_TAG = ExifTags.Base.ImageDescription
 MAX_JPEG_TEXT_BYTES = 65_533 - 64
 #: The parameters that are cut when they do not fit.
 CUTTABLE = ("prompt", "negative_prompt")
+#: Of a preview: it is looked at for a moment.
+PREVIEW_QUALITY = 80
+MAX_PREVIEW_BYTES = 32 * 1024
 THREADS = 2
 
 
@@ -66,6 +69,10 @@ class Encoder:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, _encode, pixels, output, parameters)
 
+    async def encode_preview(self, pixels: Pixels) -> PictureFile:
+        """Encode a picture to be looked at for a moment: a JPEG of at most `MAX_PREVIEW_BYTES`."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, encode_preview, pixels)
+
     def close(self) -> None:
         """Let the threads end after what they have in hand."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -95,6 +102,20 @@ def encode(pixels: Pixels, output: OutputSpec, parameters: Mapping[str, Any]) ->
         width=image.width,
         height=image.height,
     )
+
+
+def encode_preview(pixels: Pixels) -> PictureFile:
+    """Encode a picture as a small JPEG, at half the size as often as it takes."""
+    image = Image.fromarray(pixels)
+    while len(data := _jpeg(image, quality=PREVIEW_QUALITY)) > MAX_PREVIEW_BYTES:
+        image = image.reduce(2)
+    return PictureFile(data=data, content_type="image/jpeg", extension="jpg", width=image.width, height=image.height)
+
+
+def _jpeg(image: Image.Image, *, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
 
 
 def _encode(pixels: Pixels, output: OutputSpec, parameters: Mapping[str, Any]) -> PictureFile:

@@ -1,4 +1,4 @@
-"""Tells how far an attempt has come: one report per step and per change of phase, best effort."""
+"""Tells how far an attempt has come: one report per step, change of phase and preview, best effort."""
 
 import time
 
@@ -6,6 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from easel import subjects
 from easel.bus import Bus
+from easel.v1.generation_messages_pb2 import Preview
 from easel.v1.generation_pb2 import Phase, Progress
 from easel.worker.v1.progress_pb2 import ProgressReport
 from inference.engine.engine import Stepped
@@ -73,10 +74,17 @@ class ProgressReporter:
         if time.monotonic() - self._sent_at >= MIN_INTERVAL_SECONDS:
             await self._send()
 
-    async def _send(self) -> None:
+    async def show(self, preview: Preview) -> None:
+        """Report what a picture looks like by now, along with how far the attempt has come."""
+        preview.attempt = self._progress.attempt
+        await self._send(preview)
+
+    async def _send(self, preview: Preview | None = None) -> None:
         self._sequence += 1
         self._sent_at = time.monotonic()
-        report = ProgressReport(generation_id=self._generation_id, sequence=self._sequence, progress=self._progress)
+        report = ProgressReport(
+            generation_id=self._generation_id, sequence=self._sequence, progress=self._progress, preview=preview
+        )
         await self._bus.tell(subjects.progress(self._generation_id), report)
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from easel import subjects
-from easel.settings import Settings
+from easel.settings import OptionalAddress, Settings
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
@@ -18,6 +18,9 @@ class WorkerSettings(Settings):
         "",
         validate_default=True,
         description="The model: a folder in diffusers' layout, or a hub id such as `stabilityai/sd-turbo`.",
+    )
+    metrics_listen: OptionalAddress = Field(
+        "127.0.0.1:9465", description="The host and port of the metrics, at `/metrics`; none when empty."
     )
     model_name: str = Field("", description="The name clients use; made out of `model` when empty.")
     device: Device = Field("auto", description="Where to draw; `auto` takes cuda, else mps, else cpu.")

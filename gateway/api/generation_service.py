@@ -22,7 +22,6 @@ from gateway.catalogue import Catalogue
 from gateway.errors import GenerationNotFinal, GenerationNotFound, GenerationNotSucceeded, InvalidRequest
 from gateway.images import ImageSigner
 from gateway.page_token import to_token as to_page_token
-from gateway.record.documents import from_json
 from gateway.record.generation import Generation, State
 from gateway.record.generations import Generations
 from gateway.record.listing import Listing
@@ -173,8 +172,7 @@ class GenerationService(GenerationServiceServicer):
         old = await self._get_generation(_about(request.id))
         if not old.state.is_final:
             raise GenerationNotFinal(old.id, state=old.state)
-        spec = from_json(old.spec, generation_pb2.GenerationSpec())
-        generation = await self._create_generation(request.request_id, spec, retried_from=old.id)
+        generation = await self._create_generation(request.request_id, old.spec, retried_from=old.id)
         return messages.RetryGenerationResponse(generation=self._to_answer(generation))
 
     async def SignImageUrls(
@@ -226,10 +224,10 @@ class GenerationService(GenerationServiceServicer):
         response = response_type(resume_token=to_token(sight.position))
         if sight.generation is not None:
             response.generation.CopyFrom(await self._to_message(sight.generation))
-        elif sight.report is not None and sight.report.HasField("preview"):
-            response.preview.CopyFrom(sight.report.preview)
-        elif sight.report is not None:
-            response.progress.CopyFrom(sight.report.progress)
+        elif sight.progress is not None:
+            response.progress.CopyFrom(sight.progress)
+        elif sight.preview is not None:
+            response.preview.CopyFrom(sight.preview)
         return response
 
     def _to_answer(self, generation: Generation) -> generation_pb2.Generation:

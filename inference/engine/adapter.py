@@ -10,8 +10,11 @@ from inference.engine.engine import DrawRequest, Pixels
 Conditioning: TypeAlias = Any
 #: A picture before decoding; only its adapter looks inside.
 Latents: TypeAlias = Any
-#: Called after each evaluation of the model with the evaluations done and those there are; may raise to stop.
-OnEvaluation: TypeAlias = Callable[[int, int], None]
+#: A picture in the midst of its steps; only its adapter looks inside.
+Sketch: TypeAlias = Any
+#: Called after each evaluation of the model with the evaluations done, those there are, and how the picture stands; may
+#: raise to stop.
+OnEvaluation: TypeAlias = Callable[[int, int, Sketch], None]
 
 
 class OutOfMemory(Exception):
@@ -45,6 +48,8 @@ class Traits:
     schedulers: tuple[str, ...]
     #: The one it was saved with.
     default_scheduler: str
+    #: Whether its pictures can be seen before they are done.
+    previews: bool = False
 
 
 class ModelAdapter(Protocol):
@@ -56,7 +61,7 @@ class ModelAdapter(Protocol):
 
     @property
     def traits(self) -> Traits:
-        """What the model can do; known once it is loaded."""
+        """What the model can do; known once it is warmed up."""
         ...
 
     def warm_up(self) -> None:
@@ -71,6 +76,10 @@ class ModelAdapter(Protocol):
         self, request: DrawRequest, conditioning: Conditioning, *, seed: int, on_evaluation: OnEvaluation
     ) -> Latents:
         """Run all steps for one picture."""
+        ...
+
+    def preview(self, sketch: Sketch) -> Pixels | None:
+        """Show roughly what will become of a picture, at next to no cost; None where the model has no previews."""
         ...
 
     def decode(self, latents: Latents) -> Pixels:

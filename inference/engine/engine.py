@@ -54,6 +54,8 @@ class DrawRequest:
     image_count: int
     #: One of the adapter's `Traits.schedulers`.
     scheduler: str
+    #: Show each picture after every so many of its steps; 0 shows none.
+    preview_every_steps: int = 0
     #: Draw it with no other request in its batch.
     alone: bool = False
 
@@ -75,6 +77,17 @@ class Stepped:
     steps: int
     #: How long this step took.
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Previewed:
+    """A picture can be seen before it is done, small and rough. It is never a result, and has a type of its own."""
+
+    #: Which of the pictures it shows, from 0.
+    image_index: int
+    #: Steps done by then, over all pictures of the request.
+    step: int
+    pixels: Pixels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +113,7 @@ class Stopped:
     """The request was cancelled, and nothing more is drawn for it. The last event."""
 
 
-Event: TypeAlias = PhaseStarted | Stepped | Finished | Failed | Stopped
+Event: TypeAlias = PhaseStarted | Stepped | Previewed | Finished | Failed | Stopped
 FINAL_EVENTS = (Finished, Failed, Stopped)
 
 

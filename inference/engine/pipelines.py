@@ -2,14 +2,14 @@
 
 import inspect
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from inference import schedulers
-from inference.engine.adapter import DeviceLost, OnEvaluation, OutOfMemory, Traits
+from inference.engine.adapter import DeviceLost, OutOfMemory, Traits
 from inference.engine.engine import DrawRequest
 
 #: Where a pipeline says nothing of its own.
@@ -27,6 +27,71 @@ FEW_STEPS = 4
 _FEW_STEP_WORDS = ("turbo", "lightning", "schnell", "lcm", "hyper")
 
 WARM_UP_STEPS = 2
+
+
+class StockPipeline:
+    """One of diffusers' pipelines, asked for one picture at a time."""
+
+    def __init__(self, pipeline: Any, *, name: str) -> None:
+        #: The pipeline itself, for its parts.
+        self.parts = pipeline
+        self.traits = traits_of(pipeline, name=name)
+        #: The one that the pipeline was saved with, of which the others are made.
+        self.saved_scheduler = pipeline.scheduler
+
+    @property
+    def device(self) -> torch.device:
+        """Where it draws."""
+        return torch.device(self.parts.device)
+
+    def renew_scheduler(self, name: str) -> Any:
+        """Give it a fresh scheduler for its next picture: it holds state of one run."""
+        self.parts.scheduler = schedulers.build(name, self.saved_scheduler)
+        return self.parts.scheduler
+
+    def draw(
+        self, request: DrawRequest, *, seed: int, on_evaluation: Callable[[int, int], None], **arguments: Any
+    ) -> Any:
+        """Draw one picture, as the output type among the arguments says.
+
+        `on_evaluation` hears of the evaluations done and those there are; an exception raised in it stops any pipeline.
+        """
+
+        def on_step_end(_pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            on_evaluation(index + 1, self.parts.num_timesteps)
+            return tensors
+
+        with device_errors():
+            return self.parts(
+                width=request.width,
+                height=request.height,
+                num_inference_steps=request.steps,
+                # On the CPU, so that all devices start from the same noise.
+                generator=torch.Generator("cpu").manual_seed(seed),
+                callback_on_step_end=on_step_end,
+                **arguments,
+            ).images
+
+    def warm_up_request(self) -> DrawRequest:
+        """Make a cheap request that goes through every part of the model.
+
+        On the CPU the smallest, since there is little to warm up; elsewhere of the default size, for which kernels are
+        chosen and memory is taken.
+        """
+        traits = self.traits
+        side = 8 * traits.size_multiple
+        small = self.device.type == "cpu"
+        return DrawRequest(
+            prompt="warm-up",
+            negative_prompt="",
+            width=min(traits.default_width, side) if small else traits.default_width,
+            height=min(traits.default_height, side) if small else traits.default_height,
+            steps=min(WARM_UP_STEPS, traits.max_steps),
+            guidance_scale=traits.default_guidance_scale,
+            seed=0,
+            image_count=1,
+            scheduler=traits.default_scheduler,
+        )
 
 
 def traits_of(pipeline: Any, *, name: str) -> Traits:
@@ -52,42 +117,6 @@ def traits_of(pipeline: Any, *, name: str) -> Traits:
         schedulers=schedulers.names_for(pipeline.scheduler, distilled=embeds_guidance),
         default_scheduler=schedulers.own_name(pipeline.scheduler),
     )
-
-
-def warm_up_request(traits: Traits, *, device: str) -> DrawRequest:
-    """Make a cheap request that goes through every part of a model.
-
-    On the CPU the smallest, since there is little to warm up; elsewhere of the default size, for which kernels are
-    chosen and memory is taken.
-    """
-    side = 8 * traits.size_multiple
-    small = device == "cpu"
-    return DrawRequest(
-        prompt="warm-up",
-        negative_prompt="",
-        width=min(traits.default_width, side) if small else traits.default_width,
-        height=min(traits.default_height, side) if small else traits.default_height,
-        steps=min(WARM_UP_STEPS, traits.max_steps),
-        guidance_scale=traits.default_guidance_scale,
-        seed=0,
-        image_count=1,
-        scheduler=traits.default_scheduler,
-    )
-
-
-def generator(seed: int) -> torch.Generator:
-    """Make the source of noise of one picture; on the CPU, so that all devices start from the same noise."""
-    return torch.Generator("cpu").manual_seed(seed)
-
-
-def step_callback(pipeline: Any, on_evaluation: OnEvaluation) -> Any:
-    """Make a `callback_on_step_end` that counts evaluations; an exception raised in it stops any pipeline there."""
-
-    def on_step_end(_pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        on_evaluation(index + 1, pipeline.num_timesteps)
-        return tensors
-
-    return on_step_end
 
 
 @contextmanager

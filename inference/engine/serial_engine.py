@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 
 from loguru import logger
 
-from inference.engine.adapter import DeviceLost, InvalidOutput, ModelAdapter, OutOfMemory, Traits
+from easel.logs import without_message
+from inference.engine.adapter import DeviceLost, InvalidOutput, ModelAdapter, OutOfMemory, Sketch, Traits
 from inference.engine.engine import (
     FINAL_EVENTS,
     DrawRequest,
@@ -19,6 +20,7 @@ from inference.engine.engine import (
     Phase,
     PhaseStarted,
     Pixels,
+    Previewed,
     Stepped,
     Stopped,
 )
@@ -32,6 +34,8 @@ FIRST_STEP_LIMIT_SECONDS = 600.0
 #: A later step may take this many times the slowest so far, and never less than the floor.
 STEP_LIMIT_FACTOR = 5.0
 STEP_LIMIT_FLOOR_SECONDS = 30.0
+#: At least so long lies between two previews of a request.
+PREVIEW_INTERVAL_SECONDS = 0.25
 #: How long a stopping engine waits for the step in hand.
 STOP_TIMEOUT_SECONDS = 10.0
 
@@ -118,7 +122,7 @@ class SerialEngine:
         except InvalidOutput as error:
             return Failed(kind=FailureKind.INVALID_OUTPUT, message=_sentence(error, "the picture is not a number"))
         except Exception as error:  # noqa: BLE001  # the model's code may raise anything; it fails its own request only
-            logger.opt(exception=True).warning("the model failed on a request", action="draw_failed")
+            logger.opt(exception=without_message(error)).warning("the model failed on a request", action="draw_failed")
             return Failed(kind=FailureKind.MODEL_ERROR, message=f"{type(error).__name__}: {_sentence(error, '')}")
 
     def _confirm_start(self, traits: Traits) -> None:
@@ -194,6 +198,7 @@ class _Painting:
         self._steps_done = 0
         self._step_started = 0.0
         self._slowest_step_seconds = 0.0
+        self._next_preview_at = float("-inf") if drawing.request.preview_every_steps else float("inf")
 
     def paint(self) -> Finished:
         """Draw all pictures of the request."""
@@ -212,21 +217,42 @@ class _Painting:
             self._request,
             conditioning,
             seed=self._request.seed + index,
-            on_evaluation=lambda done, evaluations: self._on_evaluation(index, done, evaluations),
+            on_evaluation=lambda *evaluation: self._on_evaluation(index, *evaluation),
         )
 
-    def _on_evaluation(self, index: int, done: int, evaluations: int) -> None:
+    def _on_evaluation(self, index: int, done: int, evaluations: int, sketch: Sketch) -> None:
         """Count steps as the client asked for them: some schedulers evaluate the model more often than they step."""
         self._check_cancelled()
         steps = self._request.steps
         step = index * steps + done * steps // evaluations
         if step > self._steps_done:
-            now = time.monotonic()
-            seconds, self._step_started = now - self._step_started, now
-            self._steps_done = step
-            self._slowest_step_seconds = max(self._slowest_step_seconds, seconds)
-            self._drawing.emit(Stepped(step=step, steps=steps * self._request.image_count, seconds=seconds))
+            self._step_to(step)
+            if done < evaluations and self._is_preview_due(step - index * steps):
+                self._preview(index, sketch)
         self._pulse.expect(within_seconds=max(STEP_LIMIT_FLOOR_SECONDS, STEP_LIMIT_FACTOR * self._slowest_step_seconds))
+
+    def _step_to(self, step: int) -> None:
+        now = time.monotonic()
+        seconds, self._step_started = now - self._step_started, now
+        self._steps_done = step
+        self._slowest_step_seconds = max(self._slowest_step_seconds, seconds)
+        self._drawing.emit(Stepped(step=step, steps=self._request.steps * self._request.image_count, seconds=seconds))
+
+    def _is_preview_due(self, step_of_picture: int) -> bool:
+        return time.monotonic() >= self._next_preview_at and step_of_picture % self._request.preview_every_steps == 0
+
+    def _preview(self, index: int, sketch: Sketch) -> None:
+        self._next_preview_at = time.monotonic() + PREVIEW_INTERVAL_SECONDS
+        try:
+            pixels = self._adapter.preview(sketch)
+        except DeviceLost:
+            raise
+        except Exception:  # noqa: BLE001  # a picture is worth more than its previews
+            logger.opt(exception=True).warning("a request goes on without previews", action="preview_failed")
+            self._next_preview_at = float("inf")
+            return
+        if pixels is not None:
+            self._drawing.emit(Previewed(image_index=index, step=self._steps_done, pixels=pixels))
 
     def _decode(self, latents: object) -> Pixels:
         self._check_cancelled()

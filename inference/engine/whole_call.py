@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from inference import schedulers
-from inference.engine import pipelines
-from inference.engine.adapter import Conditioning, InvalidOutput, Latents, OnEvaluation, Traits
+from inference.engine.adapter import Conditioning, InvalidOutput, Latents, OnEvaluation, Sketch, Traits
 from inference.engine.engine import DrawRequest, Pixels
+from inference.engine.pipelines import StockPipeline
 
 
 class UnsuitablePipeline(Exception):
@@ -16,26 +15,27 @@ class UnsuitablePipeline(Exception):
 
 
 class WholeCallAdapter:
-    """Calls a pipeline as its documentation says; encoding and decoding count as denoising, since nobody can tell."""
+    """Calls a pipeline as its documentation says; encoding and decoding count as denoising, since nobody can tell.
+
+    It has no previews: what the latents of an unknown pipeline are is not known either.
+    """
 
     def __init__(self, pipeline: Any, *, name: str) -> None:
-        self._pipeline = pipeline
-        self._saved_scheduler = getattr(pipeline, "scheduler", None)
         self._takes = frozenset(inspect.signature(pipeline.__call__).parameters)
         needed = {"prompt", "num_inference_steps", "callback_on_step_end", "width", "height"}
         if missing := sorted(needed - self._takes):
             raise UnsuitablePipeline(f"{type(pipeline).__name__} takes no {', '.join(missing)}")
-        self._traits = pipelines.traits_of(pipeline, name=name)
+        self._pipeline = StockPipeline(pipeline, name=name)
 
     @property
     def traits(self) -> Traits:
         """What the model can do."""
-        return self._traits
+        return self._pipeline.traits
 
     def warm_up(self) -> None:
         """Draw a small picture."""
-        request = pipelines.warm_up_request(self._traits, device=self._pipeline.device.type)
-        self.denoise(request, self.encode(request), seed=request.seed, on_evaluation=lambda _done, _all: None)
+        request = self._pipeline.warm_up_request()
+        self.denoise(request, self.encode(request), seed=request.seed, on_evaluation=lambda *_evaluation: None)
 
     def encode(self, request: DrawRequest) -> Conditioning:
         """Choose the arguments that this pipeline takes."""
@@ -50,17 +50,18 @@ class WholeCallAdapter:
         self, request: DrawRequest, conditioning: Conditioning, *, seed: int, on_evaluation: OnEvaluation
     ) -> Latents:
         """Draw one picture, pixels and all."""
-        self._pipeline.scheduler = schedulers.build(request.scheduler, self._saved_scheduler)
-        with pipelines.device_errors():
-            return self._pipeline(
-                **conditioning,
-                width=request.width,
-                height=request.height,
-                num_inference_steps=request.steps,
-                generator=pipelines.generator(seed),
-                output_type="np",
-                callback_on_step_end=pipelines.step_callback(self._pipeline, on_evaluation),
-            ).images
+        self._pipeline.renew_scheduler(request.scheduler)
+        return self._pipeline.draw(
+            request,
+            seed=seed,
+            on_evaluation=lambda done, evaluations: on_evaluation(done, evaluations, None),
+            output_type="np",
+            **conditioning,
+        )
+
+    def preview(self, sketch: Sketch) -> Pixels | None:  # noqa: ARG002  # the adapters' interface
+        """Show nothing."""
+        return None
 
     def decode(self, latents: Latents) -> Pixels:
         """Round the pixels, as diffusers does for PIL.

@@ -73,6 +73,7 @@ class Watcher:
         self._call = call
         self.states: list[int] = []
         self.steps: list[int] = []
+        self.previews: list[messages.Preview] = []
         self.token = ""
         self.last = Generation()
 
@@ -87,6 +88,8 @@ class Watcher:
         if kind == "generation":
             self.last = response.generation
             self.states.append(response.generation.state)
+        elif kind == "preview":
+            self.previews.append(response.preview)
         else:
             self.steps.append(response.progress.step)
         return kind

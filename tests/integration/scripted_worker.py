@@ -37,6 +37,7 @@ def model(name: str) -> Model:
         guidance_scale=DoubleRange(min=0, max=30),
         image_count=IntRange(min=1, max=4),
         schedulers=["ddim", "euler"],
+        previews=True,
     )
 
 
@@ -89,13 +90,18 @@ class ScriptedWorker:
         assert response.answer == ClaimAnswer.CLAIM_ANSWER_GRANTED, response
         return response.task
 
-    async def report(self, task: Task, *, step: int) -> None:
+    async def report(self, task: Task, *, step: int, preview: bytes = b"") -> None:
         self._sequence += 1
         report = ProgressReport(generation_id=task.generation_id, sequence=self._sequence)
         report.progress.attempt = task.attempt
         report.progress.phase = Phase.PHASE_DENOISING
         report.progress.step = step
         report.progress.steps = task.spec.steps
+        if preview:
+            report.preview.attempt = task.attempt
+            report.preview.step = step
+            report.preview.content_type = "image/jpeg"
+            report.preview.data = preview
         await self._bus.tell(subjects.progress(task.generation_id), report)
 
     async def succeed(self, task: Task) -> None:

@@ -1,7 +1,9 @@
 """The worker as a process, on real NATS and S3, with a gateway that does as it is told."""
 
 import asyncio
+import io
 import os
+import re
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -11,14 +13,16 @@ from pathlib import Path
 
 import pytest
 from minio import Minio
+from PIL import Image
 from pydantic import SecretStr
 
 from easel import objects
 from easel.embedded.nats import Nats
 from easel.embedded.s3 import S3
 from easel.settings import Settings
-from easel.v1.generation_pb2 import GenerationSpec, Phase
+from easel.v1.generation_pb2 import GenerationSpec, Phase, PreviewSpec
 from easel.worker.v1.task_pb2 import AttemptRef
+from tests.scraping import scrape
 from tests.unit.inference.conftest import MODEL, bus, connect, gateway, nats, s3, tiny_folder
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, spec
 
@@ -45,6 +49,7 @@ async def launch(nats: Nats, s3: S3, tiny_folder: Path, tmp_path: Path) -> Async
                 "EASEL_MODEL": str(tiny_folder),
                 "EASEL_MODEL_NAME": MODEL,
                 "EASEL_RENEW_SECONDS": "0.2",
+                "EASEL_METRICS_LISTEN": "",
                 **{f"EASEL_{name.upper()}": str(value) for name, value in settings.items()},
             }
             process = await asyncio.create_subprocess_exec(
@@ -107,6 +112,82 @@ async def test_it_draws_what_is_queued_and_stops_when_told_to(
     assert set(steps) == set(range(21))
     assert gateway.renewals[0].models[0].name == MODEL
     assert [release.leaving for release in gateway.releases] == [True]
+
+
+async def test_it_shows_what_it_draws_and_stores_nothing_of_that(
+    launch: Launch, gateway: ScriptedGateway, client: Minio
+) -> None:
+    await launch()
+    await until_ready(gateway)
+    generation_id = await gateway.queue(
+        drawing(steps=40, width=128, height=96, image_count=2, preview=PreviewSpec(every_steps=2))
+    )
+
+    result = await gateway.result_of(generation_id)
+
+    assert gateway.renewals[-1].models[0].previews
+    shown = [report for report in gateway.reports[generation_id] if report.HasField("preview")]
+    assert len(shown) > 1
+    for report in shown:
+        preview, progress = report.preview, report.progress
+        assert preview.attempt == progress.attempt == 1
+        assert preview.image_index == (preview.step - 1) // 40
+        assert preview.step % 2 == 0
+        assert preview.step <= progress.step
+        assert preview.content_type == "image/jpeg"
+        picture = Image.open(io.BytesIO(preview.data))
+        assert (picture.format, picture.size) == ("JPEG", (64, 48))
+    prefix = gateway.tasks[generation_id].object_prefix
+    stored = [str(one.object_name) for one in client.list_objects("easel", prefix=prefix, recursive=True)]
+    assert stored == [image.object_key for image in result.success.images] == [f"{prefix}0.png", f"{prefix}1.png"]
+
+
+async def test_without_the_wish_it_shows_nothing(launch: Launch, gateway: ScriptedGateway) -> None:
+    await launch()
+    await until_ready(gateway)
+    generation_id = await gateway.queue(drawing(steps=20))
+
+    await gateway.result_of(generation_id)
+
+    assert not any(report.HasField("preview") for report in gateway.reports[generation_id])
+
+
+async def metrics_url(worker: Process) -> str:
+    """Read off its log where a worker shows its metrics."""
+    assert worker.stderr is not None
+    async with asyncio.timeout(WAIT_SECONDS):
+        while line := await worker.stderr.readline():
+            if found := re.search(rb"metrics on port (\d+)", line):
+                return f"http://127.0.0.1:{int(found[1])}/metrics"
+    raise AssertionError("the worker ended")
+
+
+async def test_it_shows_what_it_measures(launch: Launch, gateway: ScriptedGateway, client: Minio) -> None:
+    url = await metrics_url(await launch(metrics_listen="127.0.0.1:0", slots=2, stderr=PIPE))
+    await until_ready(gateway)
+    before = await scrape(url)
+    drawn = await gateway.queue(drawing(steps=30, prompt="a secret castle", preview=PreviewSpec(every_steps=2)))
+    (stored,) = (await gateway.result_of(drawn)).success.images
+    held = await gateway.queue(drawing(steps=LONG))
+    await until_drawing(gateway, held)
+    during = await scrape(url)
+    await gateway.cancel(held)
+    await gateway.until_no_hint_is_left()
+
+    assert [before.value(f"easel_{name}") for name in ("slots", "slots_busy", "bus_connected")] == [2, 0, 1]
+    assert before.has("easel_steps_total")
+    assert before.value("easel_steps_total") == 0
+    assert during.value("easel_slots_busy") == 1
+    assert during.value("easel_attempts_total", model=MODEL, outcome="succeeded") == 1
+    assert during.value("easel_worker_claims_total", answer="GRANTED") == 2
+    assert during.value("easel_steps_total", model=MODEL) > 30
+    assert during.value("easel_step_seconds_count", model=MODEL) == during.value("easel_steps_total", model=MODEL)
+    assert 0 < during.value("easel_phase_seconds_sum", model=MODEL, phase="denoising") < WAIT_SECONDS
+    assert during.value("easel_uploads_total", outcome="stored") == during.value("easel_upload_seconds_count") == 1
+    assert during.value("easel_upload_bytes_total") == stored.image.size_bytes
+    assert during.value("easel_previews_total", outcome="sent") >= 1
+    assert during.value("easel_build_info", service="worker") == 1
+    assert "secret" not in during.text
 
 
 async def test_one_request_follows_the_other_without_a_renewal_between(

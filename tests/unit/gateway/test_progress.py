@@ -8,6 +8,7 @@ import pytest
 from easel.worker.v1.progress_pb2 import ProgressReport
 from gateway.errors import DatabaseUnavailable
 from gateway.progress import ProgressWriter
+from gateway.record.generations import Attempt
 
 ID = str(uuid.uuid4())
 
@@ -33,6 +34,22 @@ async def test_the_latest_is_written_once() -> None:
     assert (sequence, progress["step"]) == (3, 3)
     await writer.flush()
     assert generations.save_progress.await_args.args[0] == []
+
+
+async def test_nothing_of_a_preview_is_written_or_kept() -> None:
+    generations = AsyncMock()
+    writer = ProgressWriter(AsyncMock(), generations)
+    shown = report(2, step=2)
+    shown.preview.attempt = 1
+    shown.preview.content_type = "image/jpeg"
+    shown.preview.data = b"picture" * 1000
+    await receive(writer, report(1), shown)
+    ((_, kept),) = writer._latest.values()
+    assert kept == shown.progress
+    await writer.flush()
+    assert generations.save_progress.await_args.args[0] == [
+        (Attempt(generation_id=ID, number=1), 2, {"attempt": 1, "step": 2})
+    ]
 
 
 async def test_what_was_not_written_is_kept_unless_something_newer_came() -> None:

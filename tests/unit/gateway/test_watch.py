@@ -7,10 +7,12 @@ from unittest.mock import AsyncMock
 
 import pytest
 
+from easel.v1.generation_pb2 import GenerationSpec
 from easel.worker.v1.progress_pb2 import ProgressReport
 from gateway.errors import GenerationNotFound
 from gateway.hub import Hub
 from gateway.record.generation import Event, Generation, State
+from gateway.reports import MAX_PREVIEW_BYTES
 from gateway.resume_token import Position
 from gateway.watch import Sight, Watching
 
@@ -36,8 +38,8 @@ def generation(state: State, *, revision: int, attempt: int) -> Generation:
         owner="default",
         model="tiny",
         priority=0,
-        spec={},
-        resolved_spec={},
+        spec=GenerationSpec(),
+        resolved_spec=GenerationSpec(),
         state=state,
         revision=revision,
         attempt=attempt,
@@ -47,6 +49,17 @@ def generation(state: State, *, revision: int, attempt: int) -> Generation:
         end_time=EPOCH,
         **nothing,
     )
+
+
+def report_of(*, attempt: int, sequence: int, step: int = 0, preview: bytes = b"") -> ProgressReport:
+    report = ProgressReport(generation_id=ID, sequence=sequence)
+    report.progress.attempt = attempt
+    report.progress.step = step
+    if preview:
+        report.preview.attempt = attempt
+        report.preview.content_type = "image/jpeg"
+        report.preview.data = preview
+    return report
 
 
 class Life:
@@ -69,9 +82,8 @@ class Life:
         if nudge:
             self.hub._hear_of(ID, revision)
 
-    def report(self, *, attempt: int, sequence: int) -> None:
-        report = ProgressReport(generation_id=ID, sequence=sequence)
-        report.progress.attempt = attempt
+    def report(self, *, attempt: int, sequence: int, step: int = 0, preview: bytes = b"") -> None:
+        report = report_of(attempt=attempt, sequence=sequence, step=step, preview=preview)
         for mailbox in self.hub._mailboxes[ID]:
             mailbox.receive(report)
 
@@ -96,6 +108,15 @@ class Watcher:
     async def next(self) -> Sight | None:
         async with asyncio.timeout(5):
             return await anext(self._sights, None)
+
+    async def seen(self) -> tuple[str, int | bytes, int]:
+        """Tell what comes next, what it shows, and how far it brings the watcher."""
+        sight = await self.next()
+        assert sight is not None
+        if sight.preview is not None:
+            return "preview", sight.preview.data, sight.position.sequence
+        assert sight.progress is not None
+        return "progress", sight.progress.step, sight.position.sequence
 
     async def states(self, count: int) -> list[State]:
         sights = [await self.next() for _ in range(count)]
@@ -135,7 +156,7 @@ async def test_progress_of_an_attempt_that_is_not_current_is_dropped(life: Life)
     life.report(attempt=1, sequence=1)
     sight = await watcher.next()
     assert sight is not None
-    assert sight.report is not None
+    assert sight.progress is not None
     life.change(State.QUEUED, attempt=1)
     life.change(State.RUNNING, attempt=2)
     assert await watcher.states(2) == [State.QUEUED, State.RUNNING]
@@ -145,8 +166,8 @@ async def test_progress_of_an_attempt_that_is_not_current_is_dropped(life: Life)
     life.report(attempt=2, sequence=1)
     sight = await waiting
     assert sight is not None
-    assert sight.report is not None
-    assert sight.report.progress.attempt == 2
+    assert sight.progress is not None
+    assert sight.progress.attempt == 2
 
 
 async def test_a_resumed_watch_sees_no_step_twice(life: Life) -> None:
@@ -163,6 +184,69 @@ async def test_a_resumed_watch_sees_no_step_twice(life: Life) -> None:
     sight = await waiting
     assert sight is not None
     assert sight.position.sequence == 6
+
+
+async def test_a_preview_comes_after_the_progress_it_brings(life: Life) -> None:
+    life.change(State.RUNNING, attempt=1)
+    watcher = life.watch()
+    await watcher.next()
+    life.report(attempt=1, sequence=1, step=5)
+    assert await watcher.seen() == ("progress", 5, 1)
+    life.report(attempt=1, sequence=2, step=5, preview=b"five")  # it brings no other progress
+    assert await watcher.seen() == ("preview", b"five", 2)
+    life.report(attempt=1, sequence=3, step=6, preview=b"six")
+    assert await watcher.seen() == ("progress", 6, 3)
+    assert await watcher.seen() == ("preview", b"six", 3)
+    life.report(attempt=1, sequence=4, step=6)  # whereas a report without one is a sign of life
+    assert await watcher.seen() == ("progress", 6, 4)
+
+
+async def test_a_slow_watcher_is_shown_the_last_preview_and_then_the_last_progress(life: Life) -> None:
+    life.change(State.RUNNING, attempt=1)
+    watcher = life.watch()
+    await watcher.next()
+    life.report(attempt=1, sequence=1, step=1)
+    await watcher.next()
+    for sequence in range(2, 9):
+        life.report(attempt=1, sequence=sequence, step=sequence, preview=b"%d" % sequence if sequence < 7 else b"")
+    assert [await watcher.seen() for _ in range(3)] == [("progress", 6, 6), ("preview", b"6", 6), ("progress", 8, 8)]
+
+
+async def test_a_preview_of_an_attempt_that_is_not_current_is_dropped(life: Life) -> None:
+    life.change(State.RUNNING, attempt=1)
+    life.change(State.QUEUED, attempt=1)
+    watcher = life.watch()
+    await watcher.next()
+    life.report(attempt=1, sequence=8, preview=b"while it waits")
+    life.change(State.RUNNING, attempt=2)
+    assert await watcher.states(1) == [State.RUNNING]
+    life.report(attempt=1, sequence=9, preview=b"late")
+    life.report(attempt=2, sequence=1, step=1)
+    assert await watcher.seen() == ("progress", 1, 1)
+
+
+async def test_a_resumed_watch_sees_no_preview_again(life: Life) -> None:
+    life.change(State.RUNNING, attempt=1)
+    life.bus.last.return_value = report_of(attempt=1, sequence=5, preview=b"five")
+    watcher = life.watch(revision=2, attempt=1, sequence=5)
+    assert await watcher.states(1) == [State.RUNNING]
+    waiting = asyncio.ensure_future(watcher.seen())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    life.report(attempt=1, sequence=6, step=6)
+    assert await waiting == ("progress", 6, 6)
+
+
+async def test_a_watch_that_begins_in_the_middle_sees_the_last_preview_if_it_may_be_shown(life: Life) -> None:
+    life.change(State.RUNNING, attempt=1)
+    for preview, kinds in ((b"five", ["progress", "preview"]), (bytes(MAX_PREVIEW_BYTES + 1), ["progress"])):
+        life.bus.last.return_value = report_of(attempt=1, sequence=5, step=5, preview=preview)
+        watcher = life.watch()
+        await watcher.next()
+        assert [(await watcher.seen())[0] for _ in kinds] == kinds
+        life.report(attempt=1, sequence=6, step=6)
+        assert await watcher.seen() == ("progress", 6, 6)
 
 
 async def test_a_resumed_watch_of_what_is_final_ends_at_once(life: Life) -> None:

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from easel.bus import Bus
 from easel.embedded.folder import DataFolder
@@ -15,6 +16,7 @@ from easel.embedded.s3 import S3
 from inference import models, tiny
 from inference.engine.adapter import ModelAdapter
 from inference.engine.serial_engine import SerialEngine
+from inference.metrics import Metrics
 from tests.unit.inference.scripted_gateway import ScriptedGateway
 
 MODEL = "scripted"
@@ -31,7 +33,20 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_adapter(tiny_folder: Path) -> ModelAdapter:
     """Load the tiny model as the worker does."""
-    return models.load(str(tiny_folder), device="cpu", dtype="auto", threads=TORCH_THREADS)
+    adapter = models.load(str(tiny_folder), device="cpu", dtype="auto", threads=TORCH_THREADS)
+    adapter.warm_up()
+    return adapter
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Where a test reads what was measured."""
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> Metrics:
+    return Metrics(registry, model=MODEL)
 
 
 @pytest.fixture(scope="session")

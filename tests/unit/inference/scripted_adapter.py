@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from inference.engine.adapter import Conditioning, Latents, OnEvaluation, Traits
+from inference.engine.adapter import Conditioning, Latents, OnEvaluation, Sketch, Traits
 from inference.engine.engine import DrawRequest, Pixels
 
 TRAITS = Traits(
@@ -18,6 +18,7 @@ TRAITS = Traits(
     default_guidance_scale=7.5,
     schedulers=("ddim", "euler"),
     default_scheduler="ddim",
+    previews=True,
 )
 GATE_TIMEOUT_SECONDS = 30.0
 
@@ -65,6 +66,8 @@ class ScriptedAdapter:
     ) -> None:
         self.evaluated: list[tuple[str, int]] = []
         self.decoding: Callable[[str], None] = lambda _prompt: None
+        #: What to show of a picture after so many evaluations.
+        self.previewing: Callable[[int], Pixels | None] = lambda done: np.full((8, 8, 3), done, dtype=np.uint8)
         self._script = script
         self._evaluations = evaluations
 
@@ -85,8 +88,11 @@ class ScriptedAdapter:
         for done in range(1, evaluations + 1):
             self._script(conditioning, done)
             self.evaluated.append((conditioning, done))
-            on_evaluation(done, evaluations)
+            on_evaluation(done, evaluations, done)
         return conditioning, np.full((request.height, request.width, 3), seed % 256, dtype=np.uint8)
+
+    def preview(self, sketch: Sketch) -> Pixels | None:
+        return self.previewing(sketch)
 
     def decode(self, latents: Latents) -> Pixels:
         prompt, pixels = latents

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from loguru import logger
 
 from inference import models
 from inference.engine.adapter import DeviceLost, InvalidOutput, ModelAdapter, OutOfMemory
@@ -33,7 +35,7 @@ CLASSES = {
 
 def draw(adapter: ModelAdapter, request: DrawRequest, *, index: int = 0) -> Pixels:
     latents = adapter.denoise(
-        request, adapter.encode(request), seed=request.seed + index, on_evaluation=lambda _done, _all: None
+        request, adapter.encode(request), seed=request.seed + index, on_evaluation=lambda *_evaluation: None
     )
     return adapter.decode(latents)
 
@@ -103,6 +105,59 @@ def test_a_whole_call_gives_the_same(
 )
 def test_every_parameter_changes_the_picture(tiny_adapter: ModelAdapter, changed: dict[str, object]) -> None:
     assert not np.array_equal(draw(tiny_adapter, draw_request()), draw(tiny_adapter, draw_request(**changed)))
+
+
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: f"{one.scheduler}-{one.guidance_scale}-{one.width}")
+def test_looking_at_a_picture_on_its_way_changes_no_bit_of_it(
+    tiny_adapter: ModelAdapter, pipeline: Any, request_: DrawRequest
+) -> None:
+    previews: list[Any] = []
+    latents = tiny_adapter.denoise(
+        request_,
+        tiny_adapter.encode(request_),
+        seed=request_.seed,
+        on_evaluation=lambda _done, _all, sketch: previews.append(tiny_adapter.preview(sketch)),
+    )
+
+    assert np.array_equal(tiny_adapter.decode(latents), draw_with_stock(pipeline, request_))
+    assert len(previews) >= request_.steps
+    sides = (request_.height // 2, request_.width // 2, 3)
+    assert all(preview.shape == sides for preview in previews)
+    assert not any(np.array_equal(*pair) for pair in pairwise(previews[:: len(previews) // 3]))
+
+
+def test_a_decoder_that_cannot_be_stood_in_for_leaves_the_model_without_previews(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter: Any = models.load(str(tiny_folder), device="cpu", dtype="auto", threads=1)
+    vae = adapter._pipeline.parts.vae
+    decode = vae.decode
+    # The first picture is that of the warm-up.
+    answers = iter([decode, lambda *_given, **_named: (torch.full((16, 3, 64, 64), torch.nan),)])
+
+    def answer(*given: Any, **named: Any) -> Any:
+        return next(answers)(*given, **named)
+
+    monkeypatch.setattr(vae, "decode", answer)
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(line.record["extra"]["action"]))
+
+    adapter.warm_up()
+
+    logger.remove(sink)
+    monkeypatch.undo()
+    assert not adapter.traits.previews
+    assert lines == ["no_previews"]
+    assert adapter.preview(None) is None
+    assert np.array_equal(draw(adapter, draw_request()), draw(adapter, draw_request()))
+
+
+def test_only_what_has_a_seam_has_previews(tiny_adapter: ModelAdapter, whole_call_adapter: ModelAdapter) -> None:
+    whole_call_adapter.warm_up()
+
+    assert tiny_adapter.traits.previews
+    assert not whole_call_adapter.traits.previews
+    assert whole_call_adapter.preview(None) is None
 
 
 def test_pictures_have_colour_and_structure(tiny_adapter: ModelAdapter) -> None:

@@ -8,20 +8,25 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 from PIL import Image
+from prometheus_client import CollectorRegistry
 
 from easel.bus import Bus
 from easel.embedded.nats import Nats
-from easel.v1.generation_pb2 import FailureReason, ImageFormat, OutputSpec, Phase
+from easel.v1.generation_pb2 import FailureReason, ImageFormat, OutputSpec, Phase, PreviewSpec
+from easel.worker.v1.progress_pb2 import ProgressReport
 from easel.worker.v1.task_pb2 import Task
 from inference import pictures, progress
 from inference.attempt import PUBLIC_PHASES, PUBLIC_REASONS, Attempt, Workshop
 from inference.attempts import MAX_DELIVERING, Attempts
 from inference.engine import engine
 from inference.engine.adapter import InvalidOutput, ModelAdapter, OutOfMemory
+from inference.engine.engine import Pixels
 from inference.engine.serial_engine import SerialEngine
+from inference.metrics import Metrics
 from inference.pictures import Encoder, PictureFile
 from inference.results import Results
 from inference.store import StorageUnavailable
+from tests.unit.inference.conftest import MODEL
 from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, spec
 
@@ -54,7 +59,7 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def make_workshop(bus: Bus, store: MemoryStore, start_engine: Start) -> MakeWorkshop:
+def make_workshop(bus: Bus, store: MemoryStore, start_engine: Start, metrics: Metrics) -> MakeWorkshop:
     async def make(adapter: ModelAdapter) -> Workshop:
         return Workshop(
             worker_id="worker-1",
@@ -63,6 +68,7 @@ def make_workshop(bus: Bus, store: MemoryStore, start_engine: Start) -> MakeWork
             encoder=Encoder(),
             store=store,
             results=Results(bus),
+            metrics=metrics,
         )
 
     return make
@@ -134,6 +140,62 @@ async def test_every_step_and_phase_is_reported_in_order(make_workshop: MakeWork
         Phase.PHASE_UPLOADING,
     }
     assert reports[-1].progress.step == reports[-1].progress.steps == 3
+
+
+async def test_previews_are_shown_and_never_kept(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "MIN_INTERVAL_SECONDS", 0)
+    gate = Gate()
+    task = await granted(gateway, steps=3, preview=PreviewSpec(every_steps=2))
+    adapter = ScriptedAdapter(lambda _prompt, step: gate() if step == 3 else None)
+    running = asyncio.create_task(Attempt(task, await make_workshop(adapter)).run())
+
+    await gateway.until(lambda: bool(previewing(gateway, task)))
+    gate.open()
+    await asyncio.wait_for(running, WAIT_SECONDS)
+
+    await gateway.until(lambda: uploading(gateway, task))
+    reports = gateway.reports[task.generation_id]
+    (shown,) = previewing(gateway, task)
+    assert [report.sequence for report in reports] == list(range(1, len(reports) + 1))
+    assert (shown.preview.attempt, shown.preview.step, shown.preview.image_index) == (1, 2, 0)
+    assert shown.progress.step == 2
+    assert reports[reports.index(shown) - 1].progress == shown.progress  # which had been told before
+    assert np.asarray(Image.open(io.BytesIO(shown.preview.data)))[0, 0, 0] == 2
+    assert list(store.files) == [f"{task.object_prefix}0.png"]
+    assert len(gateway.results[task.generation_id][0].success.images) == 1
+
+
+async def test_a_preview_that_is_late_is_dropped_with_the_attempt(
+    make_workshop: MakeWorkshop, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoding = Gate()
+    encode_preview = pictures.encode_preview
+
+    def hold(pixels: Pixels) -> PictureFile:
+        encoding()
+        return encode_preview(pixels)
+
+    monkeypatch.setattr(pictures, "encode_preview", hold)
+    drawing = Gate()
+    workshop = await make_workshop(ScriptedAdapter(lambda _prompt, step: drawing() if step == 4 else None))
+    task = await granted(gateway, preview=PreviewSpec(every_steps=1))
+    running = asyncio.create_task(Attempt(task, workshop).run())
+
+    await asyncio.to_thread(encoding.reached.wait, WAIT_SECONDS)
+    drawing.open()
+    await asyncio.wait_for(running, WAIT_SECONDS)  # it does not wait for the preview
+    encoding.open()
+    following = await granted(gateway)
+    await Attempt(following, workshop).run()
+
+    await gateway.until(lambda: uploading(gateway, following))
+    assert previewing(gateway, task) == []
+
+
+def previewing(gateway: ScriptedGateway, task: Task) -> list[ProgressReport]:
+    return [report for report in gateway.reports[task.generation_id] if report.HasField("preview")]
 
 
 def uploading(gateway: ScriptedGateway, task: Task) -> bool:
@@ -219,13 +281,46 @@ async def test_a_picture_that_cannot_be_encoded_is_not_drawn_again(
     assert not failure.retryable
 
 
+def measured(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(name, labels)
+
+
+async def test_an_attempt_leaves_its_measures(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway, registry: CollectorRegistry
+) -> None:
+    task = await granted(gateway, image_count=2, steps=3)
+
+    await Attempt(task, await make_workshop(ScriptedAdapter())).run()
+
+    assert measured(registry, "easel_steps_total", model=MODEL) == 6
+    assert measured(registry, "easel_step_seconds_count", model=MODEL) == 6
+    for phase in ("waiting", "encoding", "denoising", "decoding", "uploading"):
+        assert measured(registry, "easel_phase_seconds_count", model=MODEL, phase=phase) == 1
+    assert measured(registry, "easel_uploads_total", outcome="stored") == 2
+    sizes = [len(file.data) for file in store.files.values()]
+    assert measured(registry, "easel_upload_bytes_total") == sum(sizes)
+    assert measured(registry, "easel_attempts_total", model=MODEL, outcome="succeeded") == 1
+
+
+async def test_what_fails_is_counted_with_its_reason(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway, registry: CollectorRegistry
+) -> None:
+    store.error = StorageUnavailable("connection refused")
+
+    await Attempt(await granted(gateway), await make_workshop(ScriptedAdapter())).run()
+
+    assert measured(registry, "easel_attempts_total", model=MODEL, outcome="failed") == 1
+    assert measured(registry, "easel_attempt_failures_total", model=MODEL, reason="STORAGE") == 1
+    assert measured(registry, "easel_uploads_total", outcome="failed") == 1
+
+
 def test_every_phase_and_failure_of_the_engine_has_a_public_name() -> None:
     assert set(PUBLIC_PHASES) == set(engine.Phase)
     assert set(PUBLIC_REASONS) == set(engine.FailureKind)
 
 
 async def test_a_dropped_attempt_stops_after_the_step_in_hand_and_says_nothing(
-    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway, registry: CollectorRegistry
 ) -> None:
     gate = Gate()
     adapter = ScriptedAdapter(lambda _prompt, step: gate() if step == 3 else None)
@@ -245,6 +340,8 @@ async def test_a_dropped_attempt_stops_after_the_step_in_hand_and_says_nothing(
     assert len(adapter.evaluated) == 3 + following.spec.steps
     assert not gateway.results[dropped.generation_id]
     assert list(store.files) == [f"{following.object_prefix}0.png"]
+    assert measured(registry, "easel_attempts_total", model=MODEL, outcome="dropped") == 1
+    assert measured(registry, "easel_attempts_total", model=MODEL, outcome="succeeded") == 1
 
 
 async def test_only_the_attempt_that_is_meant_is_dropped(
@@ -275,7 +372,7 @@ async def test_the_slot_is_free_once_the_steps_are_done(
     stop = asyncio.Event()
     attempts.hold(Attempt(await granted(gateway), workshop))
     await asyncio.to_thread(steps.reached.wait)
-    assert attempts.free_slots == 0
+    assert (attempts.free_slots, attempts.busy_slots) == (0, 1)
 
     waiting = asyncio.create_task(attempts.wait_for_room(stop))
     steps.open()

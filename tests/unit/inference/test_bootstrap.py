@@ -9,8 +9,9 @@ from pydantic import SecretStr
 
 from easel.embedded.nats import Nats
 from easel.embedded.s3 import S3
+from easel.settings import Misconfigured
 from inference import models
-from inference.bootstrap import EngineDied, Misconfigured, Worker, WorkerBroken
+from inference.bootstrap import EngineDied, Worker, WorkerBroken
 from inference.engine.adapter import DeviceLost, ModelAdapter
 from inference.hints import Hint, Hints
 from inference.settings import WorkerSettings
@@ -28,6 +29,7 @@ def settings(nats: Nats, s3: S3) -> WorkerSettings:
         s3_endpoint=s3.endpoint,
         s3_access_key=s3.access_key,
         s3_secret_key=SecretStr(s3.secret_key),
+        metrics_listen="",
         slots=2,
         renew_seconds=0.05,
         drain_grace_seconds=60,

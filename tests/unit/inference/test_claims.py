@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from easel.bus import Bus
 from easel.worker.v1.claim_pb2 import ClaimAnswer, ClaimRequest, ClaimResponse
@@ -12,6 +13,7 @@ from inference.attempts import Attempts
 from inference.claims import Claims
 from inference.gateways import Gateways
 from inference.hints import Hint, Hints
+from inference.metrics import Metrics
 from tests.unit.inference.conftest import MODEL
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, eventually
 
@@ -25,13 +27,18 @@ class Running:
         self.granted: asyncio.Queue[Task] = asyncio.Queue()
         self.attempts = Attempts(slots=slots)
         self.stop = asyncio.Event()
+        self._registry = CollectorRegistry()
         self.claims = Claims(
             Hints(bus, model=MODEL),
             Gateways(bus, worker_id="worker-1"),
             self.attempts,
             on_granted=self.granted.put_nowait,
+            metrics=Metrics(self._registry, model=MODEL),
         )
         self.task = asyncio.create_task(self.claims.run(self.stop))
+
+    def counted(self, answer: str) -> float | None:
+        return self._registry.get_sample_value("easel_worker_claims_total", {"answer": answer})
 
     async def next_granted(self) -> Task:
         async with asyncio.timeout(WAIT_SECONDS):
@@ -54,6 +61,7 @@ async def test_a_granted_claim_is_taken_and_its_hint_settled(running: Running, g
 
     assert task == gateway.tasks[generation_id]
     assert gateway.claims[0].worker_id == "worker-1"
+    assert (running.counted("GRANTED"), running.counted("NO_ANSWER")) == (1, 0)
     assert len(gateway.claims) == 1
 
 
@@ -187,6 +195,7 @@ async def test_when_stopping_an_open_claim_is_asked_for_once_more(
 
     assert len(gateway.claims) == 2
     assert running.granted.qsize() == speaks
+    assert (running.counted("NO_ANSWER"), running.counted("GRANTED")) == ((1, 1) if speaks else (2, 0))
     assert running.attempts.free_slots == 1
 
 

@@ -37,6 +37,7 @@ def test_the_tiny_model(tiny_adapter: ModelAdapter) -> None:
     assert (model.defaults.width, model.defaults.height, model.defaults.steps) == (128, 128, 20)
     assert (model.width.min, model.width.max, model.width.multiple_of) == (64, 512, 8)
     assert list(model.schedulers) == sorted(model.schedulers)
+    assert model.previews
 
 
 def test_stable_diffusion_has_the_defaults_of_its_pipeline(sd15: Traits) -> None:

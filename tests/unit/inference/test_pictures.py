@@ -8,7 +8,7 @@ from PIL import Image
 
 from easel.v1.generation_pb2 import ImageFormat, OutputSpec
 from inference import pictures
-from inference.pictures import Encoder, NotEncodable, PictureFile, encode
+from inference.pictures import MAX_PREVIEW_BYTES, Encoder, NotEncodable, PictureFile, encode, encode_preview
 
 PNG = ImageFormat.IMAGE_FORMAT_PNG
 JPEG = ImageFormat.IMAGE_FORMAT_JPEG
@@ -135,3 +135,23 @@ async def test_the_encoder_gives_the_same_off_the_loop() -> None:
 
     assert file == encode(PIXELS, OutputSpec(format=PNG), PARAMETERS)
     assert "data" not in repr(file)
+
+
+def test_a_preview_is_a_jpeg_of_its_size() -> None:
+    gradient = np.tile(np.arange(256, dtype=np.uint8)[:, None, None], (1, 256, 3))
+
+    file = encode_preview(gradient)
+
+    assert (file.content_type, opened(file).format) == ("image/jpeg", "JPEG")
+    assert (file.width, file.height) == opened(file).size == (256, 256)
+    assert np.abs(np.asarray(opened(file)).astype(int) - gradient).max() < 8
+
+
+@pytest.mark.parametrize(("side", "smaller"), [(256, 128), (2048, 256), (255, 128)])
+def test_a_preview_too_large_for_the_wire_becomes_smaller(side: int, smaller: int) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (side, side, 3), dtype=np.uint8)
+
+    file = encode_preview(noise)
+
+    assert len(file.data) <= MAX_PREVIEW_BYTES
+    assert opened(file).size == (smaller, smaller)

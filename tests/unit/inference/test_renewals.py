@@ -15,6 +15,7 @@ from inference.engine import serial_engine
 from inference.engine.adapter import ModelAdapter
 from inference.engine.serial_engine import SerialEngine
 from inference.gateways import Gateways
+from inference.metrics import Metrics
 from inference.pictures import Encoder
 from inference.renewals import Renewals
 from inference.results import Results
@@ -53,7 +54,7 @@ class Held:
 
 
 @pytest.fixture
-async def held(bus: Bus, gateway: ScriptedGateway, start_engine: Start) -> AsyncIterator[Held]:
+async def held(bus: Bus, gateway: ScriptedGateway, start_engine: Start, metrics: Metrics) -> AsyncIterator[Held]:
     gate = Gate()
     engine = await start_engine(ScriptedAdapter(lambda _prompt, step: gate() if step == 2 else None))
     workshop = Workshop(
@@ -63,6 +64,7 @@ async def held(bus: Bus, gateway: ScriptedGateway, start_engine: Start) -> Async
         encoder=Encoder(),
         store=MemoryStore(),
         results=Results(bus),
+        metrics=metrics,
     )
     attempts = Attempts(slots=2)
     generation_id = await gateway.queue()

@@ -17,11 +17,15 @@ def evaluations(adapter: ModelAdapter, *, scheduler: str, steps: int) -> int:
     seen: list[tuple[int, int]] = []
     request = draw_request(scheduler=scheduler, steps=steps)
     latents = adapter.denoise(
-        request, adapter.encode(request), seed=1, on_evaluation=lambda done, among: seen.append((done, among))
+        request, adapter.encode(request), seed=1, on_evaluation=lambda *evaluation: seen.append(evaluation[:2])
     )
     assert adapter.decode(latents).shape == (64, 64, 3)
     assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
     return len(seen)
+
+
+def saved_scheduler(adapter: Any) -> Any:
+    return adapter._pipeline.saved_scheduler
 
 
 def test_the_tiny_model_offers_all_but_the_distilled_one(tiny_adapter: ModelAdapter) -> None:
@@ -41,7 +45,7 @@ def test_every_scheduler_takes_the_most_steps_that_are_offered(
     tiny_adapter: ModelAdapter, name: str, spacing: str
 ) -> None:
     saved = DDIMScheduler.from_config(
-        tiny_adapter._saved_scheduler.config,  # type: ignore[attr-defined]
+        saved_scheduler(tiny_adapter).config,
         timestep_spacing=spacing,
     )
     scheduler = schedulers.build(name, saved)
@@ -57,13 +61,13 @@ def test_every_scheduler_takes_the_most_steps_that_are_offered(
 
 @pytest.mark.parametrize("name", sorted(schedulers.TABLE))
 def test_a_scheduler_knows_its_name(tiny_adapter: ModelAdapter, name: str) -> None:
-    built = schedulers.build(name, tiny_adapter._saved_scheduler)  # type: ignore[attr-defined]
+    built = schedulers.build(name, saved_scheduler(tiny_adapter))
 
     assert schedulers.own_name(built) == name
 
 
 def test_schedulers_share_no_state(tiny_adapter: ModelAdapter) -> None:
-    saved = tiny_adapter._saved_scheduler  # type: ignore[attr-defined]
+    saved = saved_scheduler(tiny_adapter)
 
     assert schedulers.build("ddim", saved) is not schedulers.build("ddim", saved)
     assert schedulers.build("ddim", saved) is not saved

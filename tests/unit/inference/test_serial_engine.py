@@ -4,10 +4,22 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
+from loguru import logger
 
 from inference.engine import serial_engine
 from inference.engine.adapter import DeviceLost, InvalidOutput, ModelAdapter, OutOfMemory
-from inference.engine.engine import Event, Failed, FailureKind, Finished, Phase, PhaseStarted, Stepped, Stopped
+from inference.engine.engine import (
+    Event,
+    Failed,
+    FailureKind,
+    Finished,
+    Phase,
+    PhaseStarted,
+    Pixels,
+    Previewed,
+    Stepped,
+    Stopped,
+)
 from inference.engine.pulse import Pulse
 from inference.engine.serial_engine import SerialDrawing, SerialEngine
 from tests.unit.inference.scripted_adapter import TRAITS, Gate, ScriptedAdapter, draw_request
@@ -68,6 +80,97 @@ async def test_steps_are_counted_as_asked_for_however_often_the_model_is_evaluat
     events = await events_of(engine.draw(draw_request(steps=20)))
 
     assert [event.step for event in events if isinstance(event, Stepped)] == list(range(1, 21))
+
+
+def previews_of(events: list[Event]) -> list[tuple[int, int]]:
+    return [(event.image_index, event.step) for event in events if isinstance(event, Previewed)]
+
+
+async def test_previews_follow_their_steps_but_not_the_last_of_a_picture(
+    start_engine: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serial_engine, "PREVIEW_INTERVAL_SECONDS", 0)
+    engine = await start_engine(ScriptedAdapter())
+
+    events = await events_of(engine.draw(draw_request(steps=6, image_count=2, preview_every_steps=2)))
+
+    assert previews_of(events) == [(0, 2), (0, 4), (1, 8), (1, 10)]
+    for position, event in enumerate(events):
+        if isinstance(event, Previewed):
+            assert steps_of(events[position - 1]) == (event.step, 12)
+            assert event.pixels[0, 0, 0] == event.step % 6  # it was made after so many evaluations of its picture
+
+
+@pytest.mark.parametrize("evaluations", [lambda n: 2 * n - 1, lambda n: n + 1])
+async def test_previews_count_steps_and_not_evaluations(
+    start_engine: Start, monkeypatch: pytest.MonkeyPatch, evaluations: Callable[[int], int]
+) -> None:
+    monkeypatch.setattr(serial_engine, "PREVIEW_INTERVAL_SECONDS", 0)
+    engine = await start_engine(ScriptedAdapter(evaluations=evaluations))
+
+    events = await events_of(engine.draw(draw_request(steps=10, preview_every_steps=5)))
+
+    assert previews_of(events) == [(0, 5)]
+
+
+async def test_previews_keep_their_distance(start_engine: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serial_engine, "PREVIEW_INTERVAL_SECONDS", 60)
+    engine = await start_engine(ScriptedAdapter())
+
+    for _ in range(2):  # each request for itself
+        events = await events_of(engine.draw(draw_request(steps=100, image_count=2, preview_every_steps=1)))
+        assert previews_of(events) == [(0, 1)]
+
+
+@pytest.mark.parametrize(("every_steps", "asked"), [(0, 0), (7, 0), (3, 1)])
+async def test_no_preview_is_made_that_nobody_asked_for(
+    start_engine: Start, monkeypatch: pytest.MonkeyPatch, every_steps: int, asked: int
+) -> None:
+    monkeypatch.setattr(serial_engine, "PREVIEW_INTERVAL_SECONDS", 0)
+    made: list[int] = []
+    adapter = ScriptedAdapter()
+    adapter.previewing = made.append  # it shows nothing, as a model without previews
+    engine = await start_engine(adapter)
+
+    events = await events_of(engine.draw(draw_request(steps=4, preview_every_steps=every_steps)))
+
+    assert len(made) == asked
+    assert previews_of(events) == []
+    assert isinstance(events[-1], Finished)
+
+
+async def test_a_preview_that_fails_costs_the_other_previews_and_not_the_picture(
+    start_engine: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serial_engine, "PREVIEW_INTERVAL_SECONDS", 0)
+    tried = []
+
+    def fail(done: int) -> Pixels:
+        tried.append(done)
+        raise OutOfMemory("too little memory")
+
+    adapter = ScriptedAdapter()
+    adapter.previewing = fail
+    engine = await start_engine(adapter)
+
+    events = await events_of(engine.draw(draw_request(steps=4, preview_every_steps=1)))
+
+    assert tried == [1]
+    assert isinstance(events[-1], Finished)
+
+
+async def test_a_device_lost_over_a_preview_is_lost(start_engine: Start) -> None:
+    def lose(_done: int) -> Pixels:
+        raise DeviceLost("illegal memory access")
+
+    adapter = ScriptedAdapter()
+    adapter.previewing = lose
+    engine = await start_engine(adapter)
+    engine.draw(draw_request(preview_every_steps=1))
+
+    await asyncio.to_thread(engine._thread.join, 30)
+
+    assert not engine.alive
 
 
 async def test_requests_are_drawn_one_at_a_time_in_order(start_engine: Start) -> None:
@@ -134,6 +237,22 @@ async def test_an_error_fails_its_own_request_alone(
     assert engine.alive
 
 
+async def test_what_a_model_says_of_a_prompt_goes_to_the_client_and_not_into_the_log(start_engine: Start) -> None:
+    def complain(prompt: str, _step: int) -> None:
+        raise ValueError(f"what is {prompt}?")
+
+    log: list[str] = []
+    handler = logger.add(log.append, level="TRACE", backtrace=False, diagnose=False)
+    engine = await start_engine(ScriptedAdapter(complain))
+
+    events = await events_of(engine.draw(draw_request(prompt="my secret")))
+
+    logger.remove(handler)
+    assert events[-1] == Failed(kind=FailureKind.MODEL_ERROR, message="ValueError: what is my secret?")
+    assert "in complain" in "".join(log)
+    assert "my secret" not in "".join(log)
+
+
 async def test_a_lost_device_ends_the_engine_without_blaming_the_request(start_engine: Start) -> None:
     def lose(_prompt: str, _step: int) -> None:
         raise DeviceLost("illegal memory access")
@@ -175,10 +294,12 @@ async def test_what_fails_at_loading_reaches_the_one_who_starts() -> None:
 
 async def test_the_device_has_a_thread_of_its_own(start_engine: Start) -> None:
     threads = set()
-    engine = await start_engine(ScriptedAdapter(lambda _prompt, _step: threads.add(threading.current_thread().name)))
+    adapter = ScriptedAdapter(lambda _prompt, _step: threads.add(threading.current_thread().name))
+    adapter.previewing = lambda _done: threads.add(threading.current_thread().name)
+    engine = await start_engine(adapter)
 
     await events_of(engine.draw(draw_request()))
-    await events_of(engine.draw(draw_request()))
+    await events_of(engine.draw(draw_request(preview_every_steps=1)))
 
     assert threads == {"engine"}
 

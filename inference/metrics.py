@@ -1,0 +1,150 @@
+"""What a worker measures; `docs/reference/metrics.md` is made of what stands here."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from time import monotonic
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from easel.v1.generation_pb2 import FailureReason
+from easel.worker.v1.claim_pb2 import ClaimAnswer
+from inference.engine.engine import Phase
+
+#: From a small model on a GPU to a large one without.
+STEP_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+#: From a cached prompt to many large pictures of many steps.
+PHASE_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
+#: From a server next door to one that restarts meanwhile.
+UPLOAD_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+#: The phase that the engine does not know.
+UPLOADING = "uploading"
+
+#: How an attempt ends for its worker; a dropped one is somebody else's by now, or nobody's.
+SUCCEEDED, FAILED, DROPPED = "succeeded", "failed", "dropped"
+#: What becomes of a file; a dropped one belonged to a dropped attempt.
+STORED = "stored"
+#: What becomes of a preview: one that waited too long is replaced by a newer one, or dropped with its attempt.
+SENT, REPLACED = "sent", "replaced"
+
+NO_ANSWER = "NO_ANSWER"
+
+
+class Metrics:
+    """The instruments of one worker, which serves one model.
+
+    They say what this worker did and saw. What became of generations is for the gateways to say, under other names: an
+    attempt may fail, or end here and be superseded, without its generation following it.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, model: str) -> None:
+        self._model = model
+        self._steps = Counter("easel_steps", "Denoising steps done.", ["model"], registry=registry)
+        self._step_seconds = Histogram(
+            "easel_step_seconds",
+            "How long steps took.",
+            ["model"],
+            buckets=STEP_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self._phase_seconds = Histogram(
+            "easel_phase_seconds",
+            "How long the phases of an attempt took, each for all of its pictures.",
+            ["model", "phase"],
+            buckets=PHASE_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self._attempts = Counter(
+            "easel_attempts",
+            "Attempts that ended on this worker; a dropped one was cancelled, lost or handed back.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self._attempt_failures = Counter(
+            "easel_attempt_failures", "Attempts that failed, by reason.", ["model", "reason"], registry=registry
+        )
+        self._uploads = Counter("easel_uploads", "Files on their way to storage.", ["outcome"], registry=registry)
+        self._upload_seconds = Histogram(
+            "easel_upload_seconds",
+            "How long it took to store a file, repeated tries and all.",
+            buckets=UPLOAD_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self._upload_bytes = Counter("easel_upload_bytes", "Bytes of the files stored.", registry=registry)
+        self._previews = Counter(
+            "easel_previews",
+            "Previews; one that had to wait was replaced by a newer one, or dropped with its attempt.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._claims = Counter(
+            "easel_worker_claims",
+            "Claims that this worker asked for, by the answer it got; one without is asked for again.",
+            ["answer"],
+            registry=registry,
+        )
+        self.slots = Gauge("easel_slots", "Requests that this worker can hold for drawing.", registry=registry)
+        self.slots_busy = Gauge("easel_slots_busy", "Requests that it holds for drawing now.", registry=registry)
+        self.bus_connected = Gauge("easel_bus_connected", "1 while connected to NATS, else 0.", registry=registry)
+        self._show_zeros()
+
+    def count_step(self, seconds: float) -> None:
+        """Count a step and how long it took."""
+        self._steps.labels(model=self._model).inc()
+        self._step_seconds.labels(model=self._model).observe(seconds)
+
+    def time_phases(self, seconds: Mapping[str, float]) -> None:
+        """Take in how long phases took, by their names."""
+        for phase, value in seconds.items():
+            self._phase_seconds.labels(model=self._model, phase=phase).observe(value)
+
+    def count_attempt(self, outcome: str, *, reason: "FailureReason.ValueType | None" = None) -> None:
+        """Count the end of an attempt, and the reason if it failed."""
+        self._attempts.labels(model=self._model, outcome=outcome).inc()
+        if reason is not None:
+            name = FailureReason.Name(reason).removeprefix("FAILURE_REASON_")
+            self._attempt_failures.labels(model=self._model, reason=name).inc()
+
+    @contextmanager
+    def upload(self, *, size_bytes: int) -> Iterator[None]:
+        """Measure how a file of so many bytes is stored, and whether it is."""
+        started, outcome = monotonic(), DROPPED
+        try:
+            yield
+            outcome = STORED
+            self._upload_seconds.observe(monotonic() - started)
+            self._upload_bytes.inc(size_bytes)
+        except Exception:
+            outcome = FAILED
+            raise
+        finally:
+            self._uploads.labels(outcome=outcome).inc()
+
+    def count_preview(self, outcome: str) -> None:
+        """Count what became of a preview."""
+        self._previews.labels(outcome=outcome).inc()
+
+    def count_claim(self, answer: "ClaimAnswer.ValueType | None") -> None:
+        """Count a claim by its answer, None being none."""
+        self._claims.labels(answer=NO_ANSWER if answer is None else _name_of(answer)).inc()
+
+    def _show_zeros(self) -> None:
+        """Show what has not happened yet as a zero, and not as missing: a rate is right from the first one on."""
+        self._steps.labels(model=self._model)
+        self._step_seconds.labels(model=self._model)
+        for phase in (*(phase.value for phase in Phase), UPLOADING):
+            self._phase_seconds.labels(model=self._model, phase=phase)
+        for outcome in (SUCCEEDED, FAILED, DROPPED):
+            self._attempts.labels(model=self._model, outcome=outcome)
+        for outcome in (STORED, FAILED, DROPPED):
+            self._uploads.labels(outcome=outcome)
+        for outcome in (SENT, REPLACED, DROPPED, FAILED):
+            self._previews.labels(outcome=outcome)
+        for answer in ClaimAnswer.values():
+            if answer != ClaimAnswer.CLAIM_ANSWER_UNSPECIFIED:
+                self._claims.labels(answer=_name_of(answer))
+        self._claims.labels(answer=NO_ANSWER)
+
+
+def _name_of(answer: "ClaimAnswer.ValueType") -> str:
+    return ClaimAnswer.Name(answer).removeprefix("CLAIM_ANSWER_")
