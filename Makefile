@@ -38,12 +38,13 @@ test: install ## Run the tests against real servers; ARGS="-k name" for some
 	@$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: check
-check: install ## Lint, types, architecture, protos
+check: install ## Lint, types, architecture, protos, reference
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	scripts/check-protos
+	scripts/check-reference
 
 .PHONY: format
 format: install ## Put the code into shape
@@ -53,6 +54,10 @@ format: install ## Put the code into shape
 .PHONY: proto
 proto: install ## Generate easel/v1 and easel/worker/v1 from protos/
 	scripts/generate
+
+.PHONY: reference
+reference: install ## Write docs/reference anew, from protos, settings, metrics and commands
+	$(BIN)/python -m scripts.reference docs/reference
 
 .PHONY: pictures
 pictures: install ## Draw the README's pictures anew, from real runs

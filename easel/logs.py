@@ -2,9 +2,12 @@
 
 import json
 import logging
+import os
 import sys
+import traceback
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from loguru import logger
 
@@ -20,24 +23,65 @@ _context: ContextVar[dict[str, object] | None] = ContextVar("log_context", defau
 
 
 def configure(
-    *, service: str, level: str = "INFO", log_format: LogFormat = "human", sink: TextIO | None = None
+    *,
+    service: str,
+    level: str = "INFO",
+    log_format: LogFormat = "human",
+    sink: TextIO | Path | None = None,
+    rotation: str = "",
+    retention: str = "",
 ) -> None:
-    """Send every log line of this process, loguru's and standard logging's, to one sink, standard error by default.
+    """Send every log line of this process, loguru's and standard logging's, to one sink.
 
     Tracebacks come without the values of variables, among which prompts and secrets would be.
+
+    Args:
+        service: Who logs.
+        level: The least level.
+        log_format: For people or for collectors.
+        sink: A stream, or a file, which is appended to; standard error by default.
+        rotation: When a new file is begun, in loguru's words such as `100 MB` or `1 day`; never when empty.
+        retention: How long old files are kept, such as `7 days`, or how many; for ever when empty.
+
+    Raises:
+        OSError: the file cannot be written.
     """
-    target = sink or sys.stderr
     logger.remove()
     logger.configure(extra={"service": service}, patcher=_add_context)
-    if log_format == "json":
+    line = _json_format if log_format == "json" else _human_format
+    if isinstance(sink, Path):
         logger.add(
-            lambda line: _write_json(target, line), level=level, format="{message}", backtrace=False, diagnose=False
+            sink,
+            level=level,
+            format=line,
+            backtrace=False,
+            diagnose=False,
+            rotation=rotation or None,
+            retention=_read_retention(retention),
         )
     else:
-        logger.add(target, level=level, format=_human_format, backtrace=False, diagnose=False)
+        logger.add(sink or sys.stderr, level=level, format=line, backtrace=False, diagnose=False)
     logging.basicConfig(handlers=[_Intercept()], level=0, force=True)
     for noisy in ("asyncio", "urllib3", "grpc", "httpx2", "httpcore2", "filelock", "PIL", "huggingface_hub", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def check_rotation(rotation: str) -> None:
+    """Check a rotation before it is used.
+
+    Raises:
+        ValueError: loguru does not know what it means.
+    """
+    _try_file(rotation=rotation or None)
+
+
+def check_retention(retention: str) -> None:
+    """Check a retention before it is used.
+
+    Raises:
+        ValueError: loguru does not know what it means.
+    """
+    _try_file(retention=_read_retention(retention))
 
 
 def annotate(**fields: object) -> None:
@@ -47,6 +91,11 @@ def annotate(**fields: object) -> None:
     async generator may be finished in another context than the one it began in, where a reset would raise.
     """
     _context.set({**(_context.get() or {}), **fields})
+
+
+def without_message(error: BaseException) -> BaseException:
+    """Stand in for an error with its traceback alone, where a prompt may stand in the message."""
+    return Exception(f"{type(error).__name__} (the client got its message)").with_traceback(error.__traceback__)
 
 
 def _add_context(record: "Record") -> None:
@@ -63,8 +112,7 @@ def _human_format(record: "Record") -> str:
     return f"{{time:YYYY-MM-DD HH:mm:ss.SSS}} {{level: <7}} {{extra[service]}} {{message}}{about}\n{{exception}}"
 
 
-def _write_json(target: TextIO, message: Any) -> None:
-    record: Record = message.record
+def _json_format(record: "Record") -> str:
     line: dict[str, object] = {
         "time": record["time"].isoformat(),
         "level": record["level"].name,
@@ -73,9 +121,19 @@ def _write_json(target: TextIO, message: Any) -> None:
         "logger": record["name"],
     }
     if record["exception"] is not None:
-        line["exception"] = str(message).removeprefix(record["message"]).strip()
-    target.write(json.dumps(line, default=str) + "\n")
-    target.flush()
+        line["exception"] = "".join(traceback.format_exception(*record["exception"])).strip()
+    # What a format function returns is a template, in which braces and tags have a meaning; what it inserts has none.
+    record["extra"]["json"] = json.dumps(line, default=str)
+    return "{extra[json]}\n"
+
+
+def _read_retention(retention: str) -> str | int | None:
+    return int(retention) if retention.isdecimal() else retention or None
+
+
+def _try_file(*, rotation: str | None = None, retention: str | int | None = None) -> None:
+    """Have loguru read its own syntax; no file is opened, and below the null device there is none to be removed."""
+    logger.remove(logger.add(Path(os.devnull) / "log", delay=True, rotation=rotation, retention=retention))
 
 
 class _Intercept(logging.Handler):

@@ -6,7 +6,7 @@ import sys
 import uvloop
 from loguru import logger
 
-from easel import logs
+from easel.settings import Misconfigured
 from gateway.bootstrap import serve
 from gateway.errors import DatabaseUnavailable
 from gateway.record import schema
@@ -21,13 +21,16 @@ def main(arguments: list[str]) -> int:
         print(USAGE, file=sys.stderr)
         return 2
     settings = GatewaySettings.read()
-    logs.configure(service="gateway", level=settings.log_level, log_format=settings.log_format)
     try:
+        settings.configure_logs(service="gateway")
         if arguments:
             schema.migrate(settings.database_url.get_secret_value())
         else:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(serve(settings))
+    except Misconfigured as error:
+        print(error, file=sys.stderr)
+        return 2
     except (DatabaseUnavailable, OSError, ValueError) as error:
         logger.error("{}", error, action="failed")
         return 1

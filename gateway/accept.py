@@ -10,8 +10,10 @@ from loguru import logger
 from easel.logs import annotate
 from easel.v1.generation_pb2 import GenerationSpec
 from gateway.errors import BacklogFull, DatabaseUnavailable, GenerationDeleted, RequestIdConflict
+from gateway.group_commit import GroupCommit
+from gateway.metrics import Metrics
 from gateway.record.documents import to_json
-from gateway.record.generation import Generation
+from gateway.record.generation import Generation, State
 from gateway.record.generations import Generations, NewGeneration
 
 
@@ -37,14 +39,17 @@ class CheckedRequest(Request):
 class Backlog:
     """How many generations wait for each model, as of the last count: admission must not cost a count each time."""
 
-    def __init__(self, generations: Generations, *, limit: int) -> None:
+    def __init__(self, generations: Generations, *, limit: int, metrics: Metrics) -> None:
         self._generations = generations
         self._limit = limit
+        self._metrics = metrics
         self._waiting: dict[str, int] = {}
 
     async def count(self, models: Mapping[str, object]) -> None:
-        """Count again."""
-        self._waiting = {model: await self._generations.count_backlog(model, limit=self._limit) for model in models}
+        """Count again, and show the counts of the known models."""
+        counts = await self._generations.count_live()
+        self._waiting = {one.model: one.count for one in counts if one.state == State.QUEUED}
+        self._metrics.show_backlog(models, counts)
 
     def admit(self, models: Mapping[str, int]) -> None:
         """Count more in: so many for each of these models, or none at all.
@@ -63,10 +68,20 @@ class Backlog:
 class Acceptance:
     """Accepts requests."""
 
-    def __init__(self, generations: Generations, backlog: Backlog, *, nudge_dispatch: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        generations: Generations,
+        group_commit: GroupCommit,
+        backlog: Backlog,
+        *,
+        nudge_dispatch: Callable[[], None],
+        metrics: Metrics,
+    ) -> None:
         self._generations = generations
+        self._group_commit = group_commit
         self._backlog = backlog
         self._nudge_dispatch = nudge_dispatch
+        self._metrics = metrics
 
     async def find_generation(self, request: Request) -> Generation | None:
         """Find what a request made when it was sent before.
@@ -88,7 +103,7 @@ class Acceptance:
         found = await self._admit([request])
         if found is not None:
             return found[0]
-        (created,) = await self._generations.create_generations([_to_record(request)])
+        created = await self._group_commit.create_generation(_to_record(request))
         return self._accepted(created) if created is not None else await _original(self._generations, request)
 
     async def create_generations(self, requests: Sequence[CheckedRequest]) -> list[Generation]:
@@ -128,6 +143,7 @@ class Acceptance:
     def _accepted(self, generation: Generation) -> Generation:
         annotate(generation_id=generation.id)
         logger.info("accepted", action="accept", model=generation.model)
+        self._metrics.accepted.labels(model=generation.model).inc()
         self._nudge_dispatch()
         return generation
 
@@ -139,8 +155,8 @@ def _to_record(request: CheckedRequest) -> NewGeneration:
         model=request.resolved_spec.model,
         priority=request.spec.priority,
         timeout=request.spec.timeout.ToTimedelta() if request.spec.HasField("timeout") else None,
-        spec=to_json(request.spec),
-        resolved_spec=to_json(request.resolved_spec),
+        spec=request.spec,
+        resolved_spec=request.resolved_spec,
         retried_from=request.retried_from,
     )
 
@@ -166,7 +182,7 @@ def _same(found: Generation, request: Request) -> Generation:
     """Return the generation that a request_id made, if it was made of the same request."""
     if found.delete_time is not None:
         raise GenerationDeleted(request.request_id, generation_id=found.id)
-    differing = differing_fields(found.spec, to_json(request.spec))
+    differing = differing_fields(to_json(found.spec), to_json(request.spec))
     if found.retried_from != request.retried_from:
         differing.append("retried_from")
     if differing:

@@ -9,14 +9,16 @@ from loguru import logger
 from easel import subjects
 from easel.bus import Bus, BusUnavailable
 from easel.worker.v1.task_pb2 import CancelNotice, Nudge
+from gateway.metrics import Metrics
 from gateway.record.generation import Change
 
 
 class Announcements:
-    """Tells the watchers, the dispatcher and the workers of a committed change."""
+    """Tells the watchers, the dispatcher, the workers and the metrics of a committed change."""
 
-    def __init__(self, bus: Bus, *, nudge_dispatch: Callable[[], None]) -> None:
+    def __init__(self, bus: Bus, *, nudge_dispatch: Callable[[], None], metrics: Metrics) -> None:
         self._bus = bus
+        self._metrics = metrics
         self._nudge_dispatch = nudge_dispatch
 
     async def announce(self, *changes: Change, stop_workers: bool = False) -> None:
@@ -25,15 +27,20 @@ class Announcements:
         Repairs: the hub's re-check for a watcher, the dispatcher's poll, and for a worker its next renewal or claim.
         """
         for change in changes:
+            self._metrics.count_change(change)
             logger.info(
                 "{}", change.state, action="transition", generation_id=change.generation_id, revision=change.revision
             )
             if stop_workers:
                 await self._bus.tell(subjects.CANCEL, CancelNotice(generation_id=change.generation_id))
-            nudge = Nudge(generation_id=change.generation_id, revision=change.revision)
-            await self._bus.tell(subjects.NUDGE, nudge)
+            await self.remind(change)
         # Whatever changed, there may be room for another hint now, or one more to be published.
         self._nudge_dispatch()
+
+    async def remind(self, change: Change) -> None:
+        """Tell the watchers of a change that was announced before; whoever did may not have come so far."""
+        nudge = Nudge(generation_id=change.generation_id, revision=change.revision)
+        await self._bus.tell(subjects.NUDGE, nudge)
 
     async def withdraw_hint(self, change: Change) -> None:
         """Take the hint of a generation that is final off the bus, so that no worker asks in vain."""

@@ -9,6 +9,8 @@ from loguru import logger
 
 from easel import objects
 from easel.bus import Bus, BusUnavailable
+from easel.settings import Misconfigured
+from easel.telemetry import Telemetry
 from gateway.accept import Acceptance, Backlog
 from gateway.announcements import Announcements
 from gateway.api.generation_service import GenerationService
@@ -19,9 +21,11 @@ from gateway.catalogue import Catalogue
 from gateway.claims import Claims, WorkerRequests
 from gateway.dispatch import Dispatcher
 from gateway.errors import DatabaseUnavailable
+from gateway.group_commit import GroupCommit
 from gateway.hub import Hub
 from gateway.images import ImageSigner
 from gateway.loops import Loop
+from gateway.metrics import Metrics
 from gateway.progress import FLUSH_SECONDS, ProgressWriter
 from gateway.projection import Projection
 from gateway.record import schema
@@ -39,6 +43,8 @@ from gateway.watch import Watching
 SCHEMA_POLL_SECONDS = 1.0
 CATALOGUE_SECONDS = 1.0
 BACKLOG_SECONDS = 0.5
+#: Each request accepted is a nudge to dispatch: under load many share one look at the queue.
+DISPATCH_PAUSE_SECONDS = 0.01
 #: How long balancers get to notice that we go.
 SHUTDOWN_NOTICE_SECONDS = 0.1
 #: How long the loops get to end their steps in hand: a pull for results takes a second and must not be cancelled.
@@ -56,31 +62,47 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._settings = settings
+        self._telemetry = Telemetry(service="gateway")
+        metrics = Metrics(self._telemetry.registry)
         self._database = Database(
             settings.database_url.get_secret_value(),
             pool_size=settings.database_pool_size,
             timeout_seconds=settings.database_timeout_seconds,
+            on_unavailable=metrics.database_unavailable.inc,
         )
         self._bus = Bus()
+        metrics.bus_connected.set_function(lambda: self._bus.connected_seconds > 0)
         generations = Generations(self._database, retention=settings.retention)
         models = Models(self._database)
         policy = RetryPolicy(max_lost_attempts=settings.max_lost_attempts, backoff=settings.retry_backoff)
         # A worker renews several times in a lease: one that was not heard of for a whole one is not alive.
         catalogue = Catalogue(models, liveness=settings.lease)
 
-        self._dispatcher = Dispatcher(generations, self._bus, liveness=settings.lease)
-        self._dispatching = Loop("dispatch", self._dispatcher.dispatch, interval_seconds=settings.dispatch_seconds)
-        announcements = Announcements(self._bus, nudge_dispatch=self._dispatching.nudge)
+        self._dispatcher = Dispatcher(generations, self._bus, liveness=settings.lease, metrics=metrics)
+        self._dispatching = Loop(
+            "dispatch",
+            self._dispatcher.dispatch,
+            interval_seconds=settings.dispatch_seconds,
+            pause_seconds=DISPATCH_PAUSE_SECONDS,
+        )
+        announcements = Announcements(self._bus, nudge_dispatch=self._dispatching.nudge, metrics=metrics)
         self._topology = Topology(self._bus, catalogue)
         topology = Loop("topology", self._ensure_topology, interval_seconds=settings.topology_seconds)
         self._bus.on_connect(topology.nudge)
         self._hub = Hub(self._bus, generations)
         self._progress = ProgressWriter(self._bus, generations)
         claims = Claims(
-            generations, models, announcements=announcements, lease=settings.lease, on_new_model=topology.nudge
+            generations,
+            models,
+            announcements=announcements,
+            lease=settings.lease,
+            on_new_model=topology.nudge,
+            metrics=metrics,
         )
-        self._worker_requests = WorkerRequests(self._bus, claims)
-        projection = Projection(self._bus, self._database, generations, announcements=announcements, policy=policy)
+        self._worker_requests = WorkerRequests(self._bus, claims, metrics=metrics)
+        projection = Projection(
+            self._bus, self._database, generations, announcements=announcements, policy=policy, metrics=metrics
+        )
         sweep = Sweep(
             self._bus,
             generations,
@@ -89,11 +111,16 @@ class Gateway:
             announcements=announcements,
             lease=settings.lease,
             policy=policy,
+            metrics=metrics,
         )
-        backlog = Backlog(generations, limit=settings.max_backlog)
+        backlog = Backlog(generations, limit=settings.max_backlog, metrics=metrics)
 
         async def count_backlog() -> None:
             await backlog.count(catalogue.models)
+
+        async def refresh_catalogue() -> None:
+            await catalogue.refresh()
+            metrics.show_models(catalogue.models)
 
         removal = Removal(self._database)
         retention = Retention(
@@ -109,7 +136,7 @@ class Gateway:
         self._loops = (
             topology,
             self._dispatching,
-            Loop("catalogue", catalogue.refresh, interval_seconds=CATALOGUE_SECONDS),
+            Loop("catalogue", refresh_catalogue, interval_seconds=CATALOGUE_SECONDS),
             Loop("backlog", count_backlog, interval_seconds=BACKLOG_SECONDS),
             Loop("projection", projection.project, interval_seconds=0),
             Loop("progress", self._progress.flush, interval_seconds=FLUSH_SECONDS),
@@ -126,7 +153,13 @@ class Gateway:
         )
         self._server = Server(
             GenerationService(
-                acceptance=Acceptance(generations, backlog, nudge_dispatch=self._dispatching.nudge),
+                acceptance=Acceptance(
+                    generations,
+                    GroupCommit(generations),
+                    backlog,
+                    nudge_dispatch=self._dispatching.nudge,
+                    metrics=metrics,
+                ),
                 generations=generations,
                 watching=Watching(generations, self._hub, self._bus),
                 catalogue=catalogue,
@@ -140,14 +173,23 @@ class Gateway:
             ModelService(catalogue),
             listen=settings.listen,
             with_reflection=settings.reflection,
+            metrics=metrics,
         )
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT."""
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            Misconfigured: an address is taken or not ours.
+        """
         stop = asyncio.Event()
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
-        port = await self._server.start()
+        self._telemetry.listen(self._settings.metrics_listen)
+        try:
+            port = await self._server.start()
+        except OSError as error:
+            raise Misconfigured("listen", str(error)) from error
         logger.info("listening on port {}", port, action="listen")
         work = asyncio.create_task(self._work())
         await asyncio.wait([work, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -168,6 +210,7 @@ class Gateway:
             await work
         await self._bus.close()
         await self._database.close()
+        await asyncio.to_thread(self._telemetry.close)
         logger.info("stopped", action="stopped")
 
     async def _work(self) -> None:

@@ -20,6 +20,7 @@ from easel.worker.v1.renew_pb2 import ReleaseRequest, ReleaseResponse, RenewRequ
 from easel.worker.v1.task_pb2 import AttemptRef, Task
 from gateway.announcements import Announcements
 from gateway.errors import DatabaseUnavailable
+from gateway.metrics import Metrics
 from gateway.record.documents import from_json, to_json
 from gateway.record.generation import Change, State
 from gateway.record.generations import Attempt, Generations, Grant, NotYet, Refusal
@@ -40,12 +41,14 @@ class Claims:
         announcements: Announcements,
         lease: timedelta,
         on_new_model: Callable[[], None],
+        metrics: Metrics,
     ) -> None:
         self._generations = generations
         self._models = models
         self._announcements = announcements
         self._lease = lease
         self._on_new_model = on_new_model
+        self._metrics = metrics
         self._known_models: set[str] = set()
 
     async def claim(self, request: ClaimRequest) -> ClaimResponse:
@@ -54,26 +57,9 @@ class Claims:
         Raises:
             DatabaseUnavailable: nothing is known, it may have been granted; the worker hears nothing and asks again.
         """
-        generation_id = _generation_id(request.generation_id)
-        if generation_id is None:
-            return ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_GONE)
-        answer = await self._generations.claim(
-            generation_id,
-            claim_id=request.claim_id,
-            worker_id=request.worker_id,
-            nonce=secrets.token_hex(4),
-            lease=self._lease,
-        )
-        if isinstance(answer, Grant):
-            await self._announcements.announce(
-                Change(
-                    generation_id=answer.generation_id,
-                    revision=answer.revision,
-                    state=State.RUNNING,
-                    model=answer.model,
-                )
-            )
-        return self._to_response(answer)
+        response = await self._claim(request)
+        self._metrics.count_claim(response.answer)
+        return response
 
     async def renew(self, request: RenewRequest) -> RenewResponse:
         """Extend what a worker holds, say what it lost, and take note of what it is.
@@ -110,6 +96,25 @@ class Claims:
         await self._announcements.announce(*changes)
         return ReleaseResponse()
 
+    async def _claim(self, request: ClaimRequest) -> ClaimResponse:
+        generation_id = _generation_id(request.generation_id)
+        if generation_id is None:
+            return ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_GONE)
+        answer = await self._generations.claim(
+            generation_id,
+            claim_id=request.claim_id,
+            worker_id=request.worker_id,
+            nonce=secrets.token_hex(4),
+            lease=self._lease,
+        )
+        if isinstance(answer, Grant):
+            change = Change(
+                generation_id=answer.generation_id, revision=answer.revision, state=State.RUNNING, model=answer.model
+            )
+            announce = self._announcements.announce if answer.is_new else self._announcements.remind
+            await announce(change)
+        return self._to_response(answer)
+
     def _note_models(self, names: Iterable[str]) -> None:
         new = set(names) - self._known_models
         self._known_models |= new
@@ -139,9 +144,10 @@ class Claims:
 class WorkerRequests:
     """Listens to the workers and has `Claims` answer them, many at the same time."""
 
-    def __init__(self, bus: Bus, claims: Claims) -> None:
+    def __init__(self, bus: Bus, claims: Claims, *, metrics: Metrics) -> None:
         self._bus = bus
         self._claims = claims
+        self._metrics = metrics
         self._slots = asyncio.Semaphore(CONCURRENCY)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -178,6 +184,7 @@ class WorkerRequests:
             response = await answer(request_type.FromString(message.data))
             await message.respond(response.SerializeToString())
         except DecodeError:
+            self._metrics.unreadable_messages.inc()
             logger.warning("unreadable request on {}", message.subject, action="unreadable_request")
         except (DatabaseUnavailable, nats.errors.Error) as error:
             # The worker hears nothing, and asks again.

@@ -9,8 +9,8 @@ from loguru import logger
 from easel import subjects
 from easel.bus import Bus, BusUnavailable
 from easel.worker.v1.task_pb2 import TaskHint
-from gateway.record.generation import Change
-from gateway.record.generations import Generations
+from gateway.metrics import Metrics
+from gateway.record.generations import DueHint, Generations
 
 #: How many publishes wait for their acknowledgement at the same time.
 PUBLISH_CONCURRENCY = 32
@@ -19,10 +19,11 @@ PUBLISH_CONCURRENCY = 32
 class Dispatcher:
     """Moves QUEUED generations to the bus. The QUEUED row is the outbox."""
 
-    def __init__(self, generations: Generations, bus: Bus, *, liveness: timedelta) -> None:
+    def __init__(self, generations: Generations, bus: Bus, *, liveness: timedelta, metrics: Metrics) -> None:
         self._generations = generations
         self._bus = bus
         self._liveness = liveness
+        self._metrics = metrics
         self._slots = asyncio.Semaphore(PUBLISH_CONCURRENCY)
 
     async def dispatch(self) -> None:
@@ -36,22 +37,23 @@ class Dispatcher:
         if not self._bus.connected_seconds:
             raise BusUnavailable("not connected")
         marked = await self._generations.mark_dispatched(liveness=self._liveness)
-        failed = [change for change in await self._publish(marked) if change is not None]
+        failed = [hint for hint in await self._publish(marked) if hint is not None]
         if failed:
-            await self._generations.unmark_dispatched([change.generation_id for change in failed])
+            await self._generations.unmark_dispatched([hint.generation_id for hint in failed])
             raise BusUnavailable(f"{len(failed)} of {len(marked)} hints were not published")
 
-    async def _publish(self, changes: Sequence[Change]) -> list[Change | None]:
-        return await asyncio.gather(*(self._publish_one(change) for change in changes))
+    async def _publish(self, hints: Sequence[DueHint]) -> list[DueHint | None]:
+        return await asyncio.gather(*(self._publish_one(hint) for hint in hints))
 
-    async def _publish_one(self, change: Change) -> Change | None:
+    async def _publish_one(self, hint: DueHint) -> DueHint | None:
         """Publish one hint; give it back if that failed."""
-        subject = subjects.task(change.model, change.generation_id)
+        subject = subjects.task(hint.model, hint.generation_id)
         async with self._slots:
             try:
                 # Without a message id: publishing again replaces the hint, and must not be taken for a duplicate.
-                await self._bus.publish(subject, TaskHint(generation_id=change.generation_id))
+                await self._bus.publish(subject, TaskHint(generation_id=hint.generation_id))
             except BusUnavailable:
-                return change
-        logger.debug("published a hint", action="dispatch", generation_id=change.generation_id)
+                return hint
+        self._metrics.dispatch_age_seconds.labels(model=hint.model).observe(hint.age.total_seconds())
+        logger.debug("published a hint", action="dispatch", generation_id=hint.generation_id)
         return None

@@ -14,16 +14,19 @@ OUTAGE_SECONDS = 0.5
 
 
 class Loop:
-    """Runs a step after every interval, and at once on a nudge.
+    """Runs a step after every interval, and at once on a nudge; many nudges in the pause after a step make one step.
 
     A step may fail: an outage of PostgreSQL, NATS or S3 is logged once, anything else each time with its traceback, and
     the step is tried again.
     """
 
-    def __init__(self, name: str, step: Callable[[], Awaitable[None]], *, interval_seconds: float) -> None:
+    def __init__(
+        self, name: str, step: Callable[[], Awaitable[None]], *, interval_seconds: float, pause_seconds: float = 0
+    ) -> None:
         self._name = name
         self._step = step
         self._interval_seconds = interval_seconds
+        self._pause_seconds = pause_seconds
         self._nudged = asyncio.Event()
         self._out = False
         self._stopping = False
@@ -41,7 +44,7 @@ class Loop:
         """Run until stopped or cancelled."""
         while not self._stopping:
             self._nudged.clear()
-            await asyncio.sleep(0 if await self._succeeds() else OUTAGE_SECONDS)
+            await asyncio.sleep(self._pause_seconds if await self._succeeds() else OUTAGE_SECONDS)
             if self._stopping:
                 return
             try:

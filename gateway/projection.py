@@ -16,9 +16,10 @@ from easel.logs import annotate
 from easel.worker.v1.result_pb2 import Result
 from gateway.announcements import Announcements
 from gateway.errors import DatabaseUnavailable
+from gateway.metrics import FAILED, LATE, SUCCEEDED, Metrics
 from gateway.record.database import Database
 from gateway.record.documents import to_json
-from gateway.record.generation import Change
+from gateway.record.generation import Change, State
 from gateway.record.generations import Attempt, Generations, RetryPolicy
 
 BATCH = 64
@@ -40,12 +41,14 @@ class Projection:
         *,
         announcements: Announcements,
         policy: RetryPolicy,
+        metrics: Metrics,
     ) -> None:
         self._bus = bus
         self._database = database
         self._generations = generations
         self._announcements = announcements
         self._policy = policy
+        self._metrics = metrics
         self._subscription: JetStreamContext.PullSubscription | None = None
 
     async def project(self) -> None:
@@ -91,6 +94,7 @@ class Projection:
             raise
         except Exception as error:  # noqa: BLE001
             # What cannot be read or committed never will be: it is stored and taken out of the way, never a stall.
+            self._metrics.unreadable_messages.inc()
             logger.error("an unreadable result was stored: {!r}", error, action="unreadable_result")
             parameters = {"subject": message.subject, "data": message.data, "error": str(error)}
             await self._database.execute(_STORE_UNREADABLE, parameters)
@@ -117,6 +121,7 @@ class Projection:
             )
         else:
             change = await self._generations.fail(attempt, failure=to_json(result.failure), policy=self._policy)
+        self._metrics.results.labels(outcome=_outcome(change)).inc()
         if change is None:
             logger.info("a result came too late and changes nothing", action="late_result")
             return
@@ -129,6 +134,12 @@ class Projection:
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             # It comes again, and then changes nothing.
             raise BusUnavailable(f"a result was not acknowledged: {error!r}") from error
+
+
+def _outcome(change: Change | None) -> str:
+    if change is None:
+        return LATE
+    return SUCCEEDED if change.state == State.SUCCEEDED else FAILED
 
 
 def _read(message: Msg) -> Result:

@@ -14,6 +14,7 @@ from easel import subjects
 from easel.bus import Bus, BusUnavailable
 from gateway.announcements import Announcements
 from gateway.catalogue import Catalogue
+from gateway.metrics import Metrics
 from gateway.record.generations import Generations, RetryPolicy
 from gateway.record.models import Models
 
@@ -56,6 +57,7 @@ class Sweep:
         announcements: Announcements,
         lease: timedelta,
         policy: RetryPolicy,
+        metrics: Metrics,
     ) -> None:
         self._bus = bus
         self._generations = generations
@@ -64,6 +66,7 @@ class Sweep:
         self._announcements = announcements
         self._lease = lease
         self._policy = policy
+        self._metrics = metrics
         self._mark: Mark | None = None
         self._steady_since: float | None = None
         self._last_round = time.monotonic()
@@ -110,6 +113,7 @@ class Sweep:
         if self._mark is not None and await self._is_projected(self._mark):
             overdue_before = self._mark.time
             lost = await self._generations.requeue_lost(overdue_before=overdue_before, policy=self._policy)
+            self._metrics.attempts_lost.inc(len(lost))
             expired = await self._generations.expire(overdue_before=overdue_before)
             # A worker that comes back with a lost attempt hears of it at its next renewal; an expired one is stopped.
             await self._announcements.announce(*lost)

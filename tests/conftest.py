@@ -1,5 +1,6 @@
 """What tests of every kind share."""
 
+import os
 import signal
 from collections.abc import AsyncIterator
 
@@ -9,6 +10,9 @@ from easel.embedded import Servers
 
 # Where the tests run in the background of a shell, Ctrl-C is ignored, and every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Services that tests start by themselves must not meet, nor anybody's, at the usual ports of the metrics.
+os.environ["EASEL_METRICS_LISTEN"] = "127.0.0.1:0"
 
 
 @pytest.fixture(scope="session")

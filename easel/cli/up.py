@@ -52,8 +52,11 @@ def _show(stack: Stack, *, console: Console, took_seconds: float) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(style=ACCENT, overflow="fold")
-    for process in (*stack.gateways, *stack.workers, *stack.servers.processes):
-        table.add_row(process.name, process.place)
+    for service in (*stack.gateways, *stack.workers):
+        table.add_row(service.name, service.place)
+        table.add_row("", service.metrics_url)
+    for server in stack.servers.processes:
+        table.add_row(server.name, server.place)
     table.add_row("data", str(stack.servers.folder.path))
     table.add_row("logs", str(stack.logs))
     show_table(console, table)

@@ -79,10 +79,17 @@ class Servers:
             raise
 
     def take_port(self) -> int:
-        """Give out one more port of this stack's own."""
+        """Give out one more port of this stack's own.
+
+        Raises:
+            StackFailed: it has no more.
+        """
         if self._ports is None:
             raise RuntimeError("there are ports once the servers were prepared")
-        return self._ports.take()
+        try:
+            return self._ports.take()
+        except NoFreePort as error:
+            raise StackFailed(f"no ports for so many processes: {error}") from error
 
     async def stop(self) -> None:
         """Stop the servers and let go of folder and ports; harmless when nothing runs."""

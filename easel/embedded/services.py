@@ -21,10 +21,15 @@ class Service(Process):
 
     death_signal = signal.SIGKILL
 
-    def __init__(self, name: str, *, module: str, folder: DataFolder, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, *, module: str, metrics: str, folder: DataFolder, environment: Mapping[str, str]
+    ) -> None:
         super().__init__(name, folder=folder)
         self._module = module
-        self._environment = environment
+        # Its log is the one of its name in our folder, and not one that it would share with the others.
+        self._environment = {**environment, "EASEL_METRICS_LISTEN": metrics, "EASEL_LOG_FILE": ""}
+        #: Where Prometheus reads its metrics.
+        self.metrics_url = f"http://{metrics}/metrics"
 
     def argv(self) -> Sequence[str]:
         """Run the module with this Python."""
@@ -38,8 +43,11 @@ class Service(Process):
 class Gateway(Service):
     """A gateway on a port of its own."""
 
-    def __init__(self, name: str, *, target: str, folder: DataFolder, environment: Mapping[str, str]) -> None:
-        super().__init__(name, module="gateway", folder=folder, environment={**environment, "EASEL_LISTEN": target})
+    def __init__(
+        self, name: str, *, target: str, metrics: str, folder: DataFolder, environment: Mapping[str, str]
+    ) -> None:
+        environment = {**environment, "EASEL_LISTEN": target}
+        super().__init__(name, module="gateway", metrics=metrics, folder=folder, environment=environment)
         self.target = target
 
     @property
@@ -69,11 +77,12 @@ class Worker(Service):
         self,
         name: str,
         *,
+        metrics: str,
         folder: DataFolder,
         environment: Mapping[str, str],
         is_counted: Callable[[], Awaitable[bool]],
     ) -> None:
-        super().__init__(name, module="inference", folder=folder, environment=environment)
+        super().__init__(name, module="inference", metrics=metrics, folder=folder, environment=environment)
         self._is_counted = is_counted
 
     @property

@@ -182,7 +182,8 @@ class Stack:
         port = self._gateway_port if index == 0 else 0
         return Gateway(
             _numbered("gateway", index),
-            target=f"{HOST}:{port or self.servers.take_port()}",
+            target=f"{HOST}:{port}" if port else self._take_address(),
+            metrics=self._take_address(),
             folder=self.servers.folder,
             environment=self._environment("gateway"),
         )
@@ -192,6 +193,7 @@ class Stack:
         threads = max(1, (os.cpu_count() or 1) // self._worker_count)
         return Worker(
             _numbered("worker", index),
+            metrics=self._take_address(),
             folder=self.servers.folder,
             environment={
                 "EASEL_THREADS": os.environ.get("EASEL_THREADS", str(threads)),
@@ -200,6 +202,9 @@ class Stack:
             },
             is_counted=self._all_workers_are_counted,
         )
+
+    def _take_address(self) -> str:
+        return f"{HOST}:{self.servers.take_port()}"
 
     def _environment(self, user: User) -> Mapping[str, str]:
         return {**self.servers.environment(user=user), **self._extra}

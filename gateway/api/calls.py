@@ -1,8 +1,10 @@
-"""What surrounds every call: who calls, what its log lines are about, and what its errors look like."""
+"""What surrounds every call: who calls, what its log lines are about, how it is counted, what its errors look like."""
 
+import asyncio
+import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,12 +14,16 @@ from loguru import logger
 from easel.logs import annotate
 from gateway.api.statuses import to_status
 from gateway.errors import Error
+from gateway.metrics import Metrics
 
 #: Whose call this is. Everybody's, until there is access control: it is set here and nowhere else.
 owner: ContextVar[str] = ContextVar("owner", default="default")
 
 #: Calls of these services are not ours to watch over.
 _FOREIGN_SERVICES = ("/grpc.",)
+
+#: A client whose deadline has passed says so by a cancel, which may come in just before the deadline does here.
+DEADLINE_SLACK_SECONDS = 0.05
 
 if TYPE_CHECKING:
     # These types take parameters in their stubs only.
@@ -27,7 +33,10 @@ if TYPE_CHECKING:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Gives every call its log context and turns its errors into statuses."""
+    """Gives every call its log context, counts it, and turns its errors into statuses."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
 
     async def intercept_service(
         self, continuation: "Continuation", handler_call_details: grpc.HandlerCallDetails
@@ -39,39 +48,67 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                _wrap_stream(method, handler.unary_stream),
+                self._wrap_stream(method, handler.unary_stream),
                 request_deserializer=handler.request_deserializer,
                 response_serializer=handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            _wrap_unary(method, handler.unary_unary),
+            self._wrap_unary(method, handler.unary_unary),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
+    def _wrap_unary(self, method: str, behaviour: Any) -> Callable[[Any, "Context"], Awaitable[Any]]:
+        async def call(request: Any, context: "Context") -> Any:
+            _begin(method)
+            with self._measured(method, context):
+                try:
+                    return await behaviour(request, context)
+                except Exception as error:  # noqa: BLE001
+                    await _abort(context, error)
 
-def _wrap_unary(method: str, behaviour: Any) -> Callable[[Any, "Context"], Awaitable[Any]]:
-    async def call(request: Any, context: "Context") -> Any:
-        _begin(method)
+        return call
+
+    def _wrap_stream(self, method: str, behaviour: Any) -> Any:
+        async def call(request: Any, context: "Context") -> AsyncGenerator[Any, None]:
+            _begin(method)
+            # All streams of ours are watchers.
+            with self._measured(method, context), self._metrics.watchers.track_inprogress():
+                try:
+                    async with aclosing(behaviour(request, context)) as responses:
+                        async for response in responses:
+                            yield response
+                except Exception as error:  # noqa: BLE001
+                    await _abort(context, error)
+
+        return call
+
+    @contextmanager
+    def _measured(self, method: str, context: "Context") -> Iterator[None]:
+        """Count a call once it ends, however it does."""
+        method = method.removeprefix("/")
+        began = time.perf_counter()
+        code = grpc.StatusCode.UNKNOWN
         try:
-            return await behaviour(request, context)
-        except Exception as error:  # noqa: BLE001
-            await _abort(context, error)
+            yield
+            code = grpc.StatusCode.OK
+        except grpc.aio.AbortError:
+            code = context.code()
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            # The one while it waits, the other while a response of its stream is on its way.
+            code = _why_cancelled(context)
+            raise
+        finally:
+            self._metrics.rpcs.labels(method=method, code=code.name).inc()
+            self._metrics.rpc_seconds.labels(method=method).observe(time.perf_counter() - began)
 
-    return call
 
-
-def _wrap_stream(method: str, behaviour: Any) -> Any:
-    async def call(request: Any, context: "Context") -> AsyncGenerator[Any, None]:
-        _begin(method)
-        try:
-            async with aclosing(behaviour(request, context)) as responses:
-                async for response in responses:
-                    yield response
-        except Exception as error:  # noqa: BLE001
-            await _abort(context, error)
-
-    return call
+def _why_cancelled(context: "Context") -> grpc.StatusCode:
+    remaining_seconds = context.time_remaining()
+    if remaining_seconds is not None and remaining_seconds < DEADLINE_SLACK_SECONDS:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+    return grpc.StatusCode.CANCELLED
 
 
 def _begin(method: str) -> None:

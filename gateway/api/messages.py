@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from easel.v1.generation_pb2 import Failure, GenerationSpec, GenerationState, Image, PhaseTimes, Progress
+from easel.v1.generation_pb2 import Failure, GenerationState, Image, PhaseTimes, Progress
 from easel.v1.generation_pb2 import Generation as GenerationMessage
 from gateway.images import ImageSigner
 from gateway.record.documents import from_json
@@ -18,8 +18,8 @@ def to_message(
     """Write a generation as clients see it; if it has SUCCEEDED, with URLs signed by the signer, if there is one."""
     message = GenerationMessage(
         id=generation.id,
-        spec=from_json(generation.spec, GenerationSpec()),
-        resolved_spec=from_json(generation.resolved_spec, GenerationSpec()),
+        spec=generation.spec,
+        resolved_spec=generation.resolved_spec,
         state=GenerationState.Value(f"GENERATION_STATE_{generation.state}"),
         revision=generation.revision,
         attempt_count=generation.attempt,

@@ -14,6 +14,7 @@ from gateway.api.calls import CallInterceptor
 from gateway.api.generation_service import GenerationService
 from gateway.api.model_service import ModelService
 from gateway.hub import Hub
+from gateway.metrics import Metrics
 
 MAX_REQUEST_BYTES = 1024 * 1024
 #: Pings of clients that we put up with, whether they have calls or not; a client should ping every 20 s or less often.
@@ -77,9 +78,10 @@ class Server:
         *,
         listen: str,
         with_reflection: bool,
+        metrics: Metrics,
     ) -> None:
         self._listen = listen
-        self._server = grpc.aio.server(interceptors=[CallInterceptor()], options=OPTIONS)
+        self._server = grpc.aio.server(interceptors=[CallInterceptor(metrics)], options=OPTIONS)
         self._health = _Health()
         add_GenerationServiceServicer_to_server(generation_service, self._server)
         add_ModelServiceServicer_to_server(model_service, self._server)

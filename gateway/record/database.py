@@ -1,7 +1,7 @@
 """The connection to PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -32,10 +32,20 @@ def _read_uuids_as_text(connection: DBAPIConnection, _record: object) -> None:
 
 
 class Database:
-    """A pool of connections. What is raised for a lost, slow or refused one is `DatabaseUnavailable`, always."""
+    """A pool of connections. What is raised for a lost, slow or refused one is `DatabaseUnavailable`, always.
 
-    def __init__(self, url: str, *, pool_size: int, timeout_seconds: float) -> None:
+    Args:
+        url: A plain PostgreSQL URL.
+        pool_size: The most connections.
+        timeout_seconds: How long a statement may take, and how long it may wait for a connection.
+        on_unavailable: Called each time that `DatabaseUnavailable` is raised.
+    """
+
+    def __init__(
+        self, url: str, *, pool_size: int, timeout_seconds: float, on_unavailable: Callable[[], None] = lambda: None
+    ) -> None:
         self._timeout_seconds = timeout_seconds
+        self._on_unavailable = on_unavailable
         self._abandoned: set[asyncio.Future[CursorResult[Any]]] = set()
         self._engine = create_async_engine(
             driver_url(url),
@@ -62,8 +72,7 @@ class Database:
         finally:
             if not running.done():
                 self._abandon(running)
-        logger.warning("the database did not answer in {} s", self._timeout_seconds, action="database_unavailable")
-        raise DatabaseUnavailable
+        raise self._unavailable(f"no answer within {self._timeout_seconds:g} s")
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
@@ -105,12 +114,15 @@ class Database:
             # A missing table: nobody has migrated the database yet.
             no_schema = isinstance(error.orig, psycopg.errors.UndefinedTable)
             if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated or no_schema:
-                logger.warning("the database is out of reach: {}", error.orig, action="database_unavailable")
-                raise DatabaseUnavailable from error
+                raise self._unavailable(error.orig) from error
             raise
         except (PoolTimeoutError, TimeoutError, psycopg.OperationalError, OSError) as error:
-            logger.warning("the database is out of reach: {!r}", error, action="database_unavailable")
-            raise DatabaseUnavailable from error
+            raise self._unavailable(repr(error)) from error
+
+    def _unavailable(self, problem: object) -> DatabaseUnavailable:
+        logger.warning("the database is out of reach: {}", problem, action="database_unavailable")
+        self._on_unavailable()
+        return DatabaseUnavailable()
 
 
 class Transaction:

@@ -1,11 +1,13 @@
 """Messages of `easel.v1` as the JSON documents that the record keeps, with the names of the .proto file."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from gateway.record.generation import Json
+#: A protobuf message in its JSON form with the names of the .proto file.
+Json = Mapping[str, Any]
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-#: A protobuf message in its JSON form with the names of the .proto file.
-Json = Mapping[str, Any]
+from easel.v1.generation_pb2 import GenerationSpec
+from gateway.record.documents import Json, from_json
 
 
 class State(StrEnum):
@@ -44,6 +44,8 @@ class Change:
     revision: int
     state: State
     model: str
+    #: Of one that became FAILED: the name of its `easel.v1.FailureReason`.
+    failure_reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +65,8 @@ class Generation:
     request_id: str | None
     model: str
     priority: int
-    spec: Json
-    resolved_spec: Json
+    spec: GenerationSpec
+    resolved_spec: GenerationSpec
     state: State
     revision: int
     attempt: int
@@ -85,6 +87,8 @@ class Generation:
     def from_row(cls, row: Mapping[Any, Any]) -> "Generation":
         """Make one of a row of `generations` with the `progress` of its current attempt."""
         fields = {name: row[name] for name in cls.__dataclass_fields__}
+        fields["spec"] = from_json(row["spec"], GenerationSpec())
+        fields["resolved_spec"] = from_json(row["resolved_spec"], GenerationSpec())
         fields["state"] = State(row["state"])
         fields["images"] = tuple(
             StoredImage(image=stored["image"], object_key=stored["object_key"]) for stored in row["images"] or ()

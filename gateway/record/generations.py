@@ -14,8 +14,10 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
+from easel.v1.generation_pb2 import GenerationSpec
 from gateway.record.database import Database, Transaction
-from gateway.record.generation import Change, Event, Generation, Json, State
+from gateway.record.documents import Json, to_json
+from gateway.record.generation import Change, Event, Generation, State
 
 #: How many rows one sweep statement changes at most, so that it stays short.
 SWEEP_ROWS = 100
@@ -39,9 +41,23 @@ class NewGeneration:
     priority: int
     #: Counted from acceptance.
     timeout: timedelta | None
-    spec: Json
-    resolved_spec: Json
+    spec: GenerationSpec
+    resolved_spec: GenerationSpec
     retried_from: str | None = None
+
+    def as_row(self, position: int) -> Json:
+        """Write what the record gets to know of it, with its place among those sent together."""
+        return {
+            "position": position,
+            "owner": self.owner,
+            "request_id": self.request_id,
+            "model": self.model,
+            "priority": self.priority,
+            "timeout_seconds": None if self.timeout is None else self.timeout.total_seconds(),
+            "spec": to_json(self.spec),
+            "resolved_spec": to_json(self.resolved_spec),
+            "retried_from": self.retried_from,
+        }
 
     def accepted(self, row: Mapping[Any, Any]) -> Generation:
         """Make the generation that it became, of what only the record knows."""
@@ -80,7 +96,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Grant:
-    """A claim that was granted."""
+    """A claim that was granted, now or when it was made before."""
 
     generation_id: str
     attempt: int
@@ -89,6 +105,27 @@ class Grant:
     alone: bool
     revision: int
     model: str
+    is_new: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueHint:
+    """A generation whose hint is to be published now."""
+
+    generation_id: str
+    model: str
+    #: Since it was accepted.
+    age: timedelta
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveCount:
+    """How many generations of a model are in a state that is not final, and how long ago the oldest was accepted."""
+
+    model: str
+    state: State
+    count: int
+    oldest: timedelta
 
 
 class Refusal(Enum):
@@ -145,16 +182,7 @@ class Generations:
         Returns:
             In order, the generation of each; None where another has its request_id already.
         """
-        parameters = {
-            "owners": [one.owner for one in requests],
-            "request_ids": [one.request_id for one in requests],
-            "models": [one.model for one in requests],
-            "priorities": [one.priority for one in requests],
-            "timeouts": [one.timeout for one in requests],
-            "specs": [json.dumps(one.spec) for one in requests],
-            "resolved_specs": [json.dumps(one.resolved_spec) for one in requests],
-            "retried_from": [one.retried_from for one in requests],
-        }
+        parameters = {"sent": json.dumps([one.as_row(position) for position, one in enumerate(requests)])}
         rows = (await self._database.execute(_CREATE, parameters)).mappings()
         return [
             None if row["id"] is None else request.accepted(row) for request, row in zip(requests, rows, strict=True)
@@ -200,9 +228,10 @@ class Generations:
         rows = await self._database.execute(_REVISIONS, {"ids": list(generation_ids)})
         return {row.id: row.revision for row in rows}
 
-    async def count_backlog(self, model: str, *, limit: int) -> int:
-        """Count the QUEUED generations of a model, up to a limit."""
-        return int((await self._database.execute(_BACKLOG, {"model": model, "limit": limit})).scalar_one())
+    async def count_live(self) -> list[LiveCount]:
+        """Count the generations that are not final, by model and state."""
+        rows = (await self._database.execute(_COUNT_LIVE)).mappings()
+        return [LiveCount(**{**row, "state": State(row["state"])}) for row in rows]
 
     async def cancel_generation(self, generation_id: str, *, owner: str) -> Change | None:
         """Cancel a generation unless it is final, and say whether that changed anything."""
@@ -210,19 +239,14 @@ class Generations:
 
     # What the dispatcher does.
 
-    async def mark_dispatched(self, *, liveness: timedelta) -> list[Change]:
+    async def mark_dispatched(self, *, liveness: timedelta) -> list[DueHint]:
         """Choose the generations whose hints are to be published now, and mark them.
 
         For each model with live workers as many hints may be out as twice its workers' slots: a worker that gets free
         finds the next one there at once, and the rest of the backlog stays where it can be reordered and cancelled.
         """
-        async with self._database.transaction() as transaction:
-            rooms = (await transaction.execute(_ROOM, {"liveness": liveness})).all()
-            marked: list[Change] = []
-            for row in rooms:
-                result = await transaction.execute(_MARK_DISPATCHED, {"model": row.model, "room": row.room})
-                marked += _changes(result.mappings())
-        return marked
+        rows = (await self._database.execute(_MARK_DISPATCHED, {"liveness": liveness})).mappings()
+        return [DueHint(**row) for row in rows]
 
     async def unmark_dispatched(self, generation_ids: Sequence[str], *, marked_before: datetime | None = None) -> int:
         """Have the hints of these published again, unless they were marked anew since; count them."""
@@ -249,14 +273,15 @@ class Generations:
         }
         row = (await self._database.execute(_CLAIM, parameters)).mappings().one_or_none()
         if row is not None:
-            return Grant(**row)
+            return Grant(**row, is_new=True)
         standing = (await self._database.execute(_STANDING, parameters)).mappings().one_or_none()
         if standing is None or State(standing["state"]).is_final or standing["expired"]:
             return Refusal.GONE
         if standing["state"] == State.RUNNING:
             if standing["claim_id"] != claim_id:
                 return Refusal.HELD
-            return Grant(**{name: standing[name] for name in Grant.__dataclass_fields__})
+            known = {name: standing[name] for name in Grant.__dataclass_fields__ if name in standing}
+            return Grant(**known, is_new=False)
         return NotYet(retry_after=max(standing["wait"], timedelta(0)))
 
     async def renew(self, attempts: Sequence[Attempt], *, lease: timedelta) -> set[Attempt]:
@@ -337,7 +362,13 @@ class Generations:
 
 def _changes(rows: Any) -> list[Change]:
     return [
-        Change(generation_id=row["id"], revision=row["revision"], state=State(row["state"]), model=row["model"])
+        Change(
+            generation_id=row["id"],
+            revision=row["revision"],
+            state=State(row["state"]),
+            model=row["model"],
+            failure_reason=row.get("failure_reason"),
+        )
         for row in rows
     ]
 
@@ -350,21 +381,20 @@ def _policy(policy: RetryPolicy) -> dict[str, Any]:
     return {"max_lost": policy.max_lost_attempts, "backoff": policy.backoff, "max_backoff": MAX_BACKOFF}
 
 
+# In the order of their request_ids, so that statements with the same ones wait for one another and never in a circle.
 _CREATE = text("""
     WITH sent AS MATERIALIZED (
-        SELECT uuidv7() AS id, owner, request_id, model, priority, spec, resolved_spec, retried_from, timeout, position
-        FROM unnest(
-            CAST(:owners AS text[]), CAST(:request_ids AS text[]), CAST(:models AS text[]),
-            CAST(:priorities AS integer[]), CAST(:specs AS text[]), CAST(:resolved_specs AS text[]),
-            CAST(:retried_from AS uuid[]), CAST(:timeouts AS interval[])
-        ) WITH ORDINALITY
-          AS sent (owner, request_id, model, priority, spec, resolved_spec, retried_from, timeout, position)
+        SELECT uuidv7() AS id, *
+        FROM jsonb_to_recordset(CAST(:sent AS jsonb)) AS sent (
+            position integer, owner text, request_id text, model text, priority integer, timeout_seconds float8,
+            spec jsonb, resolved_spec jsonb, retried_from uuid
+        )
     ), created AS (
         INSERT INTO generations
             (id, owner, request_id, model, priority, spec, resolved_spec, retried_from, deadline_time)
-        SELECT id, owner, request_id, model, priority, CAST(spec AS jsonb), CAST(resolved_spec AS jsonb), retried_from,
-               now() + timeout
-        FROM sent
+        SELECT id, owner, request_id, model, priority, spec, resolved_spec, retried_from,
+               now() + make_interval(secs => timeout_seconds)
+        FROM sent ORDER BY owner, request_id
         ON CONFLICT (owner, request_id) DO NOTHING
         RETURNING id, create_time, deadline_time
     )
@@ -394,8 +424,13 @@ _QUEUE_POSITION = text(f"""
 
 _REVISIONS = text("SELECT id, revision FROM generations WHERE id = ANY(CAST(:ids AS uuid[]))")
 
-_BACKLOG = text("""
-    SELECT count(*) FROM (SELECT FROM generations WHERE model = :model AND state = 'QUEUED' LIMIT :limit) AS waiting
+# One SELECT for each state, so that each has an index of its own.
+_COUNT_LIVE = text("""
+    SELECT model, 'QUEUED' AS state, count(*), now() - min(create_time) AS oldest
+    FROM generations WHERE state = 'QUEUED' GROUP BY model
+    UNION ALL
+    SELECT model, 'RUNNING', count(*), now() - min(create_time)
+    FROM generations WHERE state = 'RUNNING' GROUP BY model
 """)
 
 # The attempt of a generation that leaves RUNNING ends with it: a trigger sees to that, unless the statement says how.
@@ -409,21 +444,24 @@ _CANCEL = text(f"""
     RETURNING id, revision, state, model
 """)
 
-_ROOM = text("""
-    SELECT model, greatest(0, 2 * sum(slots) - (
-        SELECT count(*) FROM generations
-        WHERE generations.model = workers.model AND state = 'QUEUED' AND dispatched_time IS NOT NULL
-    )) AS room
-    FROM workers WHERE last_seen_time > now() - CAST(:liveness AS interval)
-    GROUP BY model
-""")
-
+# Which are due is materialised, so that they are chosen and locked once.
 _MARK_DISPATCHED = text("""
-    UPDATE generations SET dispatched_time = now() WHERE id IN (
-        SELECT id FROM generations
-        WHERE model = :model AND state = 'QUEUED' AND dispatched_time IS NULL AND available_time <= now()
-        ORDER BY priority DESC, id LIMIT :room FOR UPDATE SKIP LOCKED
-    ) RETURNING id, revision, state, model
+    WITH room AS (
+        SELECT model, greatest(0, 2 * sum(slots) - (
+            SELECT count(*) FROM generations
+            WHERE generations.model = workers.model AND state = 'QUEUED' AND dispatched_time IS NOT NULL
+        )) AS hints
+        FROM workers WHERE last_seen_time > now() - CAST(:liveness AS interval)
+        GROUP BY model
+    ), due AS MATERIALIZED (
+        SELECT first.id FROM room CROSS JOIN LATERAL (
+            SELECT id FROM generations
+            WHERE model = room.model AND state = 'QUEUED' AND dispatched_time IS NULL AND available_time <= now()
+            ORDER BY priority DESC, id LIMIT room.hints FOR UPDATE SKIP LOCKED
+        ) AS first
+    )
+    UPDATE generations SET dispatched_time = now() FROM due WHERE generations.id = due.id
+    RETURNING generations.id AS generation_id, model, now() - create_time AS age
 """)
 
 _UNMARK_DISPATCHED = text("""
@@ -523,12 +561,12 @@ _FAIL = text(f"""
         UPDATE generations SET {_LOSE.format(given_up=_GIVEN_UP, losses=":losses")},
             failure = CASE WHEN {_GIVEN_UP} THEN CAST(:failure AS jsonb) END
         WHERE id = :id AND state = 'RUNNING' AND attempt = :attempt
-        RETURNING id, attempt, revision, state, model
+        RETURNING id, attempt, revision, state, model, failure ->> 'reason' AS failure_reason
     ), ended AS (
         UPDATE attempts SET outcome = 'FAILED', end_time = now() FROM failed
         WHERE generation_id = id AND number = attempt
     )
-    SELECT id, revision, state, model FROM failed
+    SELECT id, revision, state, model, failure_reason FROM failed
 """)
 
 _REQUEUE_LOST = text(f"""
@@ -542,12 +580,12 @@ _REQUEUE_LOST = text(f"""
             SELECT id FROM generations WHERE state = 'RUNNING' AND lease_expire_time < :overdue_before
             ORDER BY id LIMIT :rows FOR UPDATE SKIP LOCKED
         ) AND state = 'RUNNING' AND lease_expire_time < :overdue_before
-        RETURNING id, attempt, revision, state, model
+        RETURNING id, attempt, revision, state, model, failure ->> 'reason' AS failure_reason
     ), ended AS (
         UPDATE attempts SET outcome = 'LOST', end_time = now() FROM lost
         WHERE generation_id = id AND number = attempt
     )
-    SELECT id, revision, state, model FROM lost
+    SELECT id, revision, state, model, failure_reason FROM lost
 """)
 
 _EXPIRE = text(f"""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 
 from gateway.record.database import Database
-from gateway.record.generation import Json
+from gateway.record.documents import Json
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from easel.embedded import Process, Servers, Stack, StackFailed
 from easel.embedded.launch import NOBODY, demotion
 from easel.embedded.leftovers import is_alive
 from easel.embedded.nats import Nats
-from easel.embedded.ports import HOST, PortBlock, is_free
+from easel.embedded.ports import BLOCK_SIZE, HOST, PortBlock, is_free
 from easel.embedded.postgres import Postgres
 from easel.embedded.s3 import BUCKET
 from easel.embedded.supervisor import supervise
@@ -245,6 +245,16 @@ async def test_a_folder_in_use_is_refused(own: Servers) -> None:
         await Servers(own.folder.path).start()
     assert "\n" not in str(caught.value)
     assert all(process.is_running for process in own.processes)
+
+
+def test_more_processes_than_there_are_ports_for_are_refused(tmp_path: Path) -> None:
+    servers = Servers(tmp_path)
+    servers.prepare()
+    try:
+        with pytest.raises(StackFailed, match="no ports for so many processes"):
+            assert len({servers.take_port() for _ in range(BLOCK_SIZE)}) < BLOCK_SIZE
+    finally:
+        servers.kill()
 
 
 @pytest.mark.parametrize("name", ["postgres", "nats", "s3"])

@@ -1,12 +1,14 @@
 """The gateway as a process: how it starts, waits, refuses to start, and stops."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import psycopg
@@ -101,13 +103,14 @@ async def test_wrong_settings_are_all_named_with_one_line_each(environment: dict
 async def test_addresses_and_intervals_that_cannot_be(environment: dict[str, str]) -> None:
     environment |= {
         "EASEL_LISTEN": "nonsense",
+        "EASEL_METRICS_LISTEN": "127.0.0.1:65536",
         "EASEL_S3_ENDPOINT": "nonsense",
         "EASEL_NATS_URL": "nonsense",
     }
     status, output = await output_of(environment)
     assert status == 2
     names = {line.split(":")[0] for line in output.splitlines()}
-    assert names == {"EASEL_LISTEN", "EASEL_S3_ENDPOINT", "EASEL_NATS_URL"}
+    assert names == {"EASEL_LISTEN", "EASEL_METRICS_LISTEN", "EASEL_S3_ENDPOINT", "EASEL_NATS_URL"}
 
 
 async def test_a_sweep_too_slow_for_its_lease(environment: dict[str, str]) -> None:
@@ -129,12 +132,44 @@ async def test_a_health_watch_does_not_hold_up_the_shutdown(environment: dict[st
             assert await process.wait() == 0
 
 
-async def test_a_port_that_is_taken_is_one_line(servers: Servers, environment: dict[str, str]) -> None:
-    environment["EASEL_LISTEN"] = f"127.0.0.1:{servers.postgres.port}"
+@pytest.mark.parametrize("setting", ["EASEL_LISTEN", "EASEL_METRICS_LISTEN"])
+async def test_a_port_that_is_taken_is_one_line(servers: Servers, environment: dict[str, str], setting: str) -> None:
+    environment[setting] = address = f"127.0.0.1:{servers.postgres.port}"
     status, output = await output_of(environment)
-    assert status == 1
-    assert f"cannot listen on 127.0.0.1:{servers.postgres.port}" in output
+    assert status == 2
+    assert output.splitlines()[-1].startswith(f"{setting}: cannot listen on {address}: ")
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", ""])
+async def test_metrics_can_be_turned_off(environment: dict[str, str], address: str) -> None:
+    environment["EASEL_METRICS_LISTEN"] = address
+    async with gateway(environment) as process:
+        assert process.stdout is not None
+        said = ""
+        while "action=listen " not in said:
+            said += (await process.stdout.readline()).decode()
+        assert ("action=listen_metrics" in said) == bool(address)
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def test_the_log_goes_to_a_file(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "gateway.log"
+    environment |= {"EASEL_LOG_FILE": str(log), "EASEL_NATS_URL": "nats://127.0.0.1:1", "EASEL_LOG_FORMAT": "json"}
+    async with gateway(environment) as process:
+        while not (log.exists() and "listening on port" in log.read_text()):  # noqa: ASYNC110  # a file tells nobody
+            await asyncio.sleep(0.05)
+        process.terminate()
+        output, _ = await process.communicate()
+    assert output == b""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert lines[-1]["message"] == "stopped"
+
+
+async def test_a_log_file_that_cannot_be_written_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["EASEL_LOG_FILE"] = str(tmp_path)
+    assert await output_of(environment) == (2, f"EASEL_LOG_FILE: cannot write {tmp_path}: Is a directory\n")
 
 
 async def test_migrating_without_a_database_is_one_line(environment: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from easel.v1.generation_pb2 import GenerationSpec
 from gateway.record.database import Database
 from gateway.record.generation import Generation, State
 from gateway.record.generations import Attempt, Generations, Grant, NewGeneration, RetryPolicy
@@ -27,8 +28,8 @@ async def create(generations: Generations, *, owner: str = OWNER, model: str = "
         model=model,
         priority=0,
         timeout=None,
-        spec={"prompt": "a castle", **spec},
-        resolved_spec={"prompt": "a castle"},
+        spec=GenerationSpec(prompt="a castle", **spec),
+        resolved_spec=GenerationSpec(prompt="a castle"),
     )
     (created,) = await generations.create_generations([request])
     assert created is not None

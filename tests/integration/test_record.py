@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
+from unittest.mock import Mock
 
 import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from easel.v1.generation_pb2 import GenerationSpec
 from gateway.errors import DatabaseUnavailable
 from gateway.record.database import Database
-from gateway.record.generation import Generation, State
+from gateway.record.generation import Change, Generation, State
 from gateway.record.generations import Attempt, Generations, Grant, NewGeneration, NotYet, Refusal, RetryPolicy
 from gateway.record.models import Models
 
@@ -40,8 +43,8 @@ async def create(
         model=model,
         priority=priority,
         timeout=timeout,
-        spec={"prompt": "a castle"},
-        resolved_spec={"prompt": "a castle", "steps": 20},
+        spec=GenerationSpec(prompt="a castle"),
+        resolved_spec=GenerationSpec(prompt="a castle", steps=20),
     )
     (created,) = await generations.create_generations([request])
     if created is not None:
@@ -112,12 +115,19 @@ class TestAccept:
         assert await generations.get_generation(generation.id, owner="other") is None
         assert await generations.cancel_generation(generation.id, owner="other") is None
 
-    async def test_counts_the_backlog_up_to_a_limit(self, generations: Generations) -> None:
-        for _ in range(3):
-            await create(generations)
-        assert await generations.count_backlog("tiny", limit=10) == 3
-        assert await generations.count_backlog("tiny", limit=2) == 2
-        assert await generations.count_backlog("other", limit=10) == 0
+    async def test_counts_what_is_live_by_model_and_state(self, generations: Generations) -> None:
+        assert await generations.count_live() == []
+        for model in ("tiny", "tiny", "other", "tiny"):
+            await create(generations, model=model)
+        await generations.cancel_generation((await create(generations)).id, owner=OWNER)
+        await granted(generations, (await create(generations)).id)
+        counts = {(one.model, one.state): one for one in await generations.count_live()}
+        assert {key: one.count for key, one in counts.items()} == {
+            ("tiny", State.QUEUED): 3,
+            ("other", State.QUEUED): 1,
+            ("tiny", State.RUNNING): 1,
+        }
+        assert all(timedelta(0) < one.oldest < timedelta(minutes=1) for one in counts.values())
 
 
 class TestStateMachine:
@@ -204,7 +214,10 @@ class TestClaim:
 
     async def test_asking_again_gets_the_same_answer(self, generations: Generations) -> None:
         generation = await create(generations)
-        assert await claim(generations, generation.id) == await claim(generations, generation.id)
+        first, again = [await claim(generations, generation.id) for _ in range(2)]
+        assert isinstance(first, Grant)
+        assert first.is_new
+        assert again == replace(first, is_new=False)
 
     async def test_another_worker_is_told_that_it_is_held(self, generations: Generations) -> None:
         generation = await create(generations)
@@ -289,12 +302,14 @@ class TestLease:
 
     async def test_losses_while_alone_end_in_a_dead_letter(self, generations: Generations, database: Database) -> None:
         generation = await create(generations)
-        states: list[State] = []
+        changes: list[Change] = []
         # The first loss is not counted: it may have been a batch-mate's fault.
         for _ in range(1 + AT_ONCE.max_lost_attempts):
             await granted(generations, generation.id, lease=NO_LEASE)
-            states += await lose(generations, database)
-        assert states == [State.QUEUED, State.QUEUED, State.QUEUED, State.FAILED]
+            overdue_before = await generations.get_time()
+            changes += await generations.requeue_lost(overdue_before=overdue_before, policy=AT_ONCE)
+        assert [change.state for change in changes] == [State.QUEUED, State.QUEUED, State.QUEUED, State.FAILED]
+        assert [change.failure_reason for change in changes] == [None, None, None, "FAILURE_REASON_DEAD_LETTER"]
         dead = await read(generations, generation.id)
         assert dead.failure is not None
         assert dead.failure["reason"] == "FAILURE_REASON_DEAD_LETTER"
@@ -364,18 +379,19 @@ class TestFinish:
         attempt = await granted(generations, generation.id)
         change = await generations.fail(attempt, failure=FAILURE, policy=AT_ONCE)
         assert change is not None
-        assert change.state == State.FAILED
+        assert (change.state, change.failure_reason) == (State.FAILED, FAILURE["reason"])
         assert (await read(generations, generation.id)).failure == FAILURE
 
     async def test_a_failure_worth_a_retry_is_retried_up_to_the_limit(self, generations: Generations) -> None:
         generation = await create(generations)
-        states = []
+        changes = []
         for _ in range(1 + AT_ONCE.max_lost_attempts):
             attempt = await granted(generations, generation.id)
             change = await generations.fail(attempt, failure={**FAILURE, "retryable": True}, policy=AT_ONCE)
             assert change is not None
-            states.append(change.state)
-        assert states == [State.QUEUED, State.QUEUED, State.QUEUED, State.FAILED]
+            changes.append(change)
+        assert [change.state for change in changes] == [State.QUEUED, State.QUEUED, State.QUEUED, State.FAILED]
+        assert [change.failure_reason for change in changes] == [None, None, None, FAILURE["reason"]]
         assert (await read(generations, generation.id)).failure == {**FAILURE, "retryable": True}
 
     async def test_a_failure_of_an_attempt_that_is_not_current_is_ignored(
@@ -458,12 +474,13 @@ class TestDispatch:
         await self.report(models, "w1", slots=1)
         await self.report(models, "w2", slots=1)
         waiting = [await create(generations, priority=priority) for priority in (0, 0, 5, 0, 1)]
-        marked = {change.generation_id for change in await generations.mark_dispatched(liveness=LEASE)}
-        assert marked == {waiting[index].id for index in (2, 4, 0, 1)}
+        hints = await generations.mark_dispatched(liveness=LEASE)
+        assert all(timedelta(0) < hint.age < timedelta(minutes=1) for hint in hints)
+        assert {hint.generation_id for hint in hints} == {waiting[index].id for index in (2, 4, 0, 1)}
         assert await generations.mark_dispatched(liveness=LEASE) == []
         await claim(generations, waiting[2].id)
-        (change,) = await generations.mark_dispatched(liveness=LEASE)
-        assert change.generation_id == waiting[3].id
+        (hint,) = await generations.mark_dispatched(liveness=LEASE)
+        assert hint.generation_id == waiting[3].id
 
     async def test_one_model_never_blocks_another(self, generations: Generations, models: Models) -> None:
         await self.report(models, "w1", slots=1, model="busy")
@@ -472,7 +489,7 @@ class TestDispatch:
         await generations.mark_dispatched(liveness=LEASE)
         await self.report(models, "w2", slots=1)
         generation = await create(generations)
-        assert [change.generation_id for change in await generations.mark_dispatched(liveness=LEASE)] == [generation.id]
+        assert [hint.generation_id for hint in await generations.mark_dispatched(liveness=LEASE)] == [generation.id]
 
     async def test_two_dispatchers_never_take_the_same(self, generations: Generations, models: Models) -> None:
         await self.report(models, "w1", slots=50)
@@ -526,9 +543,11 @@ class TestModels:
 
 class TestDatabase:
     async def test_a_statement_that_takes_too_long_is_left_alone(self, record_url: str) -> None:
-        database = Database(record_url, pool_size=1, timeout_seconds=0.2)
+        outages = Mock()
+        database = Database(record_url, pool_size=1, timeout_seconds=0.2, on_unavailable=outages)
         with pytest.raises(DatabaseUnavailable):
             await database.execute(text("SELECT pg_sleep(60)"))
+        outages.assert_called_once()
         await database.close()
 
     async def test_a_pool_that_is_used_up_is_unavailable(self, record_url: str) -> None:
@@ -538,11 +557,15 @@ class TestDatabase:
                 await database.execute(text("SELECT 1"))
         await database.close()
 
-    async def test_a_missing_schema_is_unavailable_and_a_defect_is_a_defect(self, database: Database) -> None:
+    async def test_a_missing_schema_is_unavailable_and_a_defect_is_a_defect(self, record_url: str) -> None:
+        outages = Mock()
+        database = Database(record_url, pool_size=1, timeout_seconds=10, on_unavailable=outages)
         with pytest.raises(DatabaseUnavailable):
             await database.execute(text("SELECT * FROM nothing"))
         with pytest.raises(DBAPIError):
             await database.execute(text("SELECT 1 / 0"))
+        outages.assert_called_once()
+        await database.close()
 
     async def test_errors_do_not_show_their_parameters(self, database: Database) -> None:
         with pytest.raises(DBAPIError) as failed:

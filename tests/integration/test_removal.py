@@ -14,6 +14,7 @@ from easel import objects
 from easel.embedded import Servers
 from easel.embedded.s3 import BUCKET
 from easel.settings import Settings
+from easel.v1.generation_pb2 import GenerationSpec
 from gateway.bucket import Bucket, StorageUnavailable
 from gateway.record.database import Database
 from gateway.record.generation import Generation, State
@@ -46,8 +47,8 @@ async def create(generations: Generations, *, request_id: str | None = None) -> 
         model="tiny",
         priority=0,
         timeout=None,
-        spec={"prompt": "a secret castle", "labels": {"team": "art"}},
-        resolved_spec={"prompt": "a secret castle"},
+        spec=GenerationSpec(prompt="a secret castle", labels={"team": "art"}),
+        resolved_spec=GenerationSpec(prompt="a secret castle"),
     )
     (created,) = await generations.create_generations([request])
     assert created is not None
@@ -199,7 +200,13 @@ class TestRetention:
         await generations.claim(lost.id, claim_id="c2", worker_id="w", nonce="n", lease=-DAY)
         await generations.requeue_lost(overdue_before=await generations.get_time(), policy=policy)
         request = NewGeneration(
-            owner=OWNER, request_id=None, model="tiny", priority=0, timeout=-DAY, spec={}, resolved_spec={}
+            owner=OWNER,
+            request_id=None,
+            model="tiny",
+            priority=0,
+            timeout=-DAY,
+            spec=GenerationSpec(),
+            resolved_spec=GenerationSpec(),
         )
         await generations.create_generations([request])
         await generations.expire(overdue_before=await generations.get_time())

@@ -1,21 +1,34 @@
 """Batch, list, delete, retry and one model, at two gateways on real servers with a scripted worker."""
 
+import io
 import uuid
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from minio import Minio
+from pydantic import SecretStr
 
+from easel import objects
 from easel.embedded import Stack
+from easel.embedded.s3 import BUCKET
+from easel.settings import Settings
 from easel.v1 import generation_messages_pb2 as messages
 from easel.v1.generation_pb2 import Failure, FailureReason, Generation
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.v1.model_service_pb2 import GetModelRequest
 from easel.v1.model_service_pb2_grpc import ModelServiceStub
-from tests.integration.calls import CANCELLED, FAILED, QUEUED, SUCCEEDED, create, get, reach, refusal, spec_of
+from tests.integration.calls import CANCELLED, FAILED, QUEUED, SUCCEEDED, create, get, reach, refusal, spec_of, until
 from tests.integration.conftest import MAX_BACKLOG
 from tests.integration.scripted_worker import ScriptedWorker
+
+
+@pytest.fixture
+def bucket(stack: Stack) -> Minio:
+    s3 = stack.servers.s3
+    settings = Settings(s3_access_key=s3.access_key, s3_secret_key=SecretStr(s3.secret_key))
+    return objects.connect(settings, endpoint=s3.endpoint)
 
 
 def batch(*requests: messages.CreateGenerationRequest) -> messages.BatchCreateGenerationsRequest:
@@ -211,6 +224,22 @@ class TestDelete:
         assert code == grpc.StatusCode.FAILED_PRECONDITION
         assert details["ErrorInfo"].reason == "ERROR_REASON_GENERATION_NOT_FINAL"
         assert details["ErrorInfo"].metadata["state"] == "QUEUED"
+
+    async def test_its_pictures_go_at_once_when_asked(
+        self, client: GenerationServiceStub, worker: ScriptedWorker, bucket: Minio
+    ) -> None:
+        generation = await create(client, worker)
+        task = await worker.take()
+        key = f"{task.object_prefix}0.png"
+        bucket.put_object(BUCKET, key, io.BytesIO(b"picture"), len(b"picture"))
+        await worker.succeed(task)
+        await reach(client, generation.id, SUCCEEDED)
+        await client.DeleteGeneration(messages.DeleteGenerationRequest(id=generation.id, immediately=True))
+
+        async def removed() -> bool:
+            return not list(bucket.list_objects(BUCKET, prefix=task.object_prefix, recursive=True))
+
+        await until(removed)
 
     async def test_an_unknown_one(self, client: GenerationServiceStub) -> None:
         code, _ = await refusal(client.DeleteGeneration(messages.DeleteGenerationRequest(id=str(uuid.uuid4()))))

@@ -365,6 +365,16 @@ async def test_a_defect_ends_it_after_what_it_holds(launch: Launch, gateway: Scr
     assert [list(release.attempts) for release in gateway.releases] == [[]]
 
 
+async def test_a_taken_port_for_its_metrics_ends_it_with_one_line(launch: Launch, s3: S3) -> None:
+    taken = s3.endpoint.removeprefix("http://")
+    worker = await launch(metrics_listen=taken, log_level="ERROR", stderr=PIPE)
+
+    assert worker.stderr is not None
+    (line,) = (await worker.stderr.read()).decode().splitlines()
+    assert line == f"EASEL_METRICS_LISTEN: cannot listen on {taken}: Address already in use"
+    assert await ended(worker) == 2
+
+
 async def test_a_missing_model_ends_it_with_one_line(launch: Launch, tmp_path: Path) -> None:
     worker = await launch(model=tmp_path / "nowhere", log_level="ERROR", stderr=PIPE)
 

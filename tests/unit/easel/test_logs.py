@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,19 @@ def test_tracebacks_are_shown_without_the_values_of_variables(sink: io.StringIO,
         logger.exception("failed", action="fail")
     assert "Traceback" in sink.getvalue()
     assert "invalid literal" in sink.getvalue()
+    assert "very private" not in sink.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_a_traceback_without_the_message(sink: io.StringIO, log_format: Any) -> None:
+    configured(sink, log_format=log_format)
+    prompt = " ".join(["very", "private"])
+    try:
+        int(prompt)
+    except ValueError as error:
+        logger.opt(exception=logs.without_message(error)).error("failed", action="test")
+    assert "test_a_traceback_without_the_message" in sink.getvalue()
+    assert "ValueError (the client got its message)" in sink.getvalue()
     assert "very private" not in sink.getvalue()
 
 
@@ -133,3 +147,68 @@ def test_what_a_line_says_itself_goes_first(sink: io.StringIO) -> None:
     logger.info("x", action="test", generation_id="of the line")
     [line] = objects(sink)
     assert line["generation_id"] == "of the line"
+
+
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_a_text_that_looks_like_a_template_is_left_alone(sink: io.StringIO, log_format: Any) -> None:
+    configured(sink, log_format=log_format)
+    logger.info("{}", "<red>{extra}</red> <nothing>", action="test")
+    assert "<red>{extra}</red> <nothing>" in sink.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["human", "json"])
+def test_a_file_that_grew_is_rotated_and_no_line_is_lost_or_broken(tmp_path: Path, log_format: Any) -> None:
+    file = tmp_path / "logs" / "gateway.log"
+    logs.configure(service="gateway", sink=file, log_format=log_format, rotation="2 KB")
+    for number in range(50):
+        try:
+            int("broken")
+        except ValueError:
+            logger.opt(exception=number % 10 == 0).info("line {}", number, action="test")
+    logger.remove()
+    files = sorted(file.parent.iterdir(), key=lambda one: (one == file, one.name))
+    assert len(files) > 3
+    assert all(one.stat().st_size <= 4_000 for one in files)
+    lines = [line for one in files for line in one.read_text().splitlines()]
+    if log_format == "json":
+        assert [json.loads(line)["message"] for line in lines] == [f"line {number}" for number in range(50)]
+    else:
+        assert [number for number in range(50) if any(f"gateway line {number} " in line for line in lines)] == list(
+            range(50)
+        )
+
+
+def test_old_files_are_removed_beyond_their_number(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.log"
+    logs.configure(service="gateway", sink=file, rotation="1 KB", retention="2")
+    for _ in range(100):
+        logger.info("a line", action="test")
+    logger.remove()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_file_is_appended_to(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.log"
+    for _ in range(2):
+        logs.configure(service="gateway", sink=file)
+        logger.info("a line", action="test")
+        logger.remove()
+    assert len(file.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("rotation", ["", "100 MB", "1 day", "00:00", "sunday", "1 week, 3 days"])
+def test_rotations_in_the_words_of_loguru(rotation: str) -> None:
+    logs.check_rotation(rotation)
+
+
+@pytest.mark.parametrize("retention", ["", "3", "7 days", "1 month"])
+def test_retentions_in_the_words_of_loguru(retention: str) -> None:
+    logs.check_retention(retention)
+
+
+def test_checking_touches_no_sink(sink: io.StringIO) -> None:
+    configured(sink)
+    logs.check_rotation("1 day")
+    logs.check_retention("3")
+    logger.info("still here", action="test")
+    assert "still here" in sink.getvalue()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from easel.settings import Settings
+from easel.settings import Settings, split_address
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +48,26 @@ def test_every_wrong_setting_gets_one_line_and_the_process_ends_with_2(
 ) -> None:
     monkeypatch.setenv("EASEL_LOG_FORMAT", "xml")
     monkeypatch.setenv("EASEL_LOG_LEVEL", "LOUD")
+    monkeypatch.setenv("EASEL_LOG_ROTATION", "now and then")
+    monkeypatch.setenv("EASEL_LOG_RETENTION", "-1")
     with pytest.raises(SystemExit) as raised:
         Settings.read()
     assert raised.value.code == 2
     lines = capsys.readouterr().err.splitlines()
-    assert sorted(line.split(":")[0] for line in lines) == ["EASEL_LOG_FORMAT", "EASEL_LOG_LEVEL"]
+    names = ["EASEL_LOG_FORMAT", "EASEL_LOG_LEVEL", "EASEL_LOG_RETENTION", "EASEL_LOG_ROTATION"]
+    assert sorted(line.split(":")[0] for line in lines) == names
+    assert "EASEL_LOG_ROTATION: a rotation looks like `100 MB`, `1 day` or `00:00`" in lines
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [("127.0.0.1:9464", ("127.0.0.1", 9464)), ("[::]:0", ("::", 0)), ("gateway:65535", ("gateway", 65535))],
+)
+def test_addresses_are_a_host_and_a_port(address: str, parts: tuple[str, int]) -> None:
+    assert split_address(address) == parts
+
+
+@pytest.mark.parametrize("address", ["", "gateway", ":9464", "gateway:", "gateway:http", "gateway:65536", "gateway:-1"])
+def test_nothing_else_is_an_address(address: str) -> None:
+    with pytest.raises(ValueError, match="an address looks like host:port"):
+        split_address(address)

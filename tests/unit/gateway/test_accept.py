@@ -1,11 +1,16 @@
 """Comparing specs and counting the backlog."""
 
+from datetime import timedelta
 from unittest.mock import AsyncMock
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from gateway.accept import Backlog, differing_fields
 from gateway.errors import BacklogFull
+from gateway.metrics import Metrics
+from gateway.record.generation import State
+from gateway.record.generations import LiveCount
 
 
 def test_same_documents_do_not_differ() -> None:
@@ -18,10 +23,10 @@ def test_differences_are_named_by_path() -> None:
     assert differing_fields(one, other) == ["spec.output.format", "spec.prompt", "spec.seed", "spec.steps"]
 
 
-async def test_a_full_backlog_refuses_until_counted_again() -> None:
+async def test_a_full_backlog_refuses_until_counted_again(metrics: Metrics) -> None:
     generations = AsyncMock()
-    generations.count_backlog.return_value = 0
-    backlog = Backlog(generations, limit=2)
+    generations.count_live.return_value = []
+    backlog = Backlog(generations, limit=2, metrics=metrics)
     backlog.admit({"tiny": 1})
     backlog.admit({"tiny": 1})
     with pytest.raises(BacklogFull):
@@ -31,8 +36,37 @@ async def test_a_full_backlog_refuses_until_counted_again() -> None:
     backlog.admit({"tiny": 1})
 
 
-async def test_a_batch_is_counted_in_as_a_whole_or_not_at_all() -> None:
-    backlog = Backlog(AsyncMock(), limit=3)
+async def test_only_what_waits_is_in_the_backlog_and_every_known_model_is_shown(
+    metrics: Metrics, registry: CollectorRegistry
+) -> None:
+    generations = AsyncMock()
+    hour = timedelta(hours=1)
+    generations.count_live.return_value = [
+        LiveCount(model="tiny", state=State.QUEUED, count=1, oldest=hour),
+        LiveCount(model="tiny", state=State.RUNNING, count=5, oldest=2 * hour),
+    ]
+    backlog = Backlog(generations, limit=2, metrics=metrics)
+    await backlog.count({"tiny": None, "idle": None})
+    backlog.admit({"tiny": 1})
+    with pytest.raises(BacklogFull):
+        backlog.admit({"tiny": 1})
+
+    def shown(model: str) -> list[float | None]:
+        of_states = [
+            registry.get_sample_value("easel_backlog", {"model": model, "state": state})
+            for state in ("QUEUED", "RUNNING")
+        ]
+        return [*of_states, registry.get_sample_value("easel_backlog_oldest_seconds", {"model": model})]
+
+    assert shown("tiny") == [1, 5, hour.total_seconds()]
+    assert shown("idle") == [0, 0, 0]
+    generations.count_live.return_value = []
+    await backlog.count({"tiny": None, "idle": None})
+    assert shown("tiny") == [0, 0, 0]
+
+
+async def test_a_batch_is_counted_in_as_a_whole_or_not_at_all(metrics: Metrics) -> None:
+    backlog = Backlog(AsyncMock(), limit=3, metrics=metrics)
     with pytest.raises(BacklogFull, match="0 generations wait for model other, and 4 more"):
         backlog.admit({"tiny": 3, "other": 4})
     backlog.admit({"tiny": 3, "other": 2})

@@ -5,27 +5,30 @@ from datetime import timedelta
 from unittest.mock import AsyncMock, Mock
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from easel.bus import BusUnavailable
 from gateway.dispatch import Dispatcher
-from gateway.record.generation import Change, State
+from gateway.metrics import Metrics
+from gateway.record.generations import DueHint
 
 LIVENESS = timedelta(seconds=30)
+AGE = timedelta(seconds=3)
 
 
-def dispatcher(bus: Mock, generations: AsyncMock) -> Dispatcher:
-    return Dispatcher(generations, bus, liveness=LIVENESS)
+def dispatcher(bus: Mock, generations: AsyncMock, metrics: Metrics) -> Dispatcher:
+    return Dispatcher(generations, bus, liveness=LIVENESS, metrics=metrics)
 
 
-def marked(names: Sequence[str]) -> list[Change]:
-    return [Change(generation_id=name, revision=1, state=State.QUEUED, model="tiny") for name in names]
+def marked(names: Sequence[str]) -> list[DueHint]:
+    return [DueHint(generation_id=name, model="tiny", age=AGE) for name in names]
 
 
-async def test_marks_first_and_publishes_then() -> None:
+async def test_marks_first_and_publishes_then(metrics: Metrics) -> None:
     order: list[str] = []
     bus, generations = Mock(connected_seconds=1.0), AsyncMock()
 
-    async def mark(*, liveness: timedelta) -> list[Change]:
+    async def mark(*, liveness: timedelta) -> list[DueHint]:
         order.append("mark")
         return marked("ab")
 
@@ -33,12 +36,12 @@ async def test_marks_first_and_publishes_then() -> None:
         order.append(subject)
 
     generations.mark_dispatched, bus.publish = mark, publish
-    await dispatcher(bus, generations).dispatch()
+    await dispatcher(bus, generations, metrics).dispatch()
     assert order == ["mark", "easel.tasks.tiny.a", "easel.tasks.tiny.b"]
     generations.unmark_dispatched.assert_not_awaited()
 
 
-async def test_what_was_not_published_is_marked_no_more() -> None:
+async def test_what_was_not_published_is_marked_no_more(metrics: Metrics, registry: CollectorRegistry) -> None:
     bus, generations = Mock(connected_seconds=1.0), AsyncMock()
     generations.mark_dispatched.return_value = marked("abc")
 
@@ -48,12 +51,14 @@ async def test_what_was_not_published_is_marked_no_more() -> None:
 
     bus.publish = publish
     with pytest.raises(BusUnavailable, match="1 of 3"):
-        await dispatcher(bus, generations).dispatch()
+        await dispatcher(bus, generations, metrics).dispatch()
     generations.unmark_dispatched.assert_awaited_once_with(["b"])
+    assert registry.get_sample_value("easel_dispatch_age_seconds_count", {"model": "tiny"}) == 2
+    assert registry.get_sample_value("easel_dispatch_age_seconds_sum", {"model": "tiny"}) == 2 * AGE.total_seconds()
 
 
-async def test_marks_nothing_while_nats_is_away() -> None:
+async def test_marks_nothing_while_nats_is_away(metrics: Metrics) -> None:
     bus, generations = Mock(connected_seconds=0.0), AsyncMock()
     with pytest.raises(BusUnavailable):
-        await dispatcher(bus, generations).dispatch()
+        await dispatcher(bus, generations, metrics).dispatch()
     generations.mark_dispatched.assert_not_awaited()

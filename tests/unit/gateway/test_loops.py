@@ -97,3 +97,17 @@ async def test_goes_on_after_a_failure(failure: Exception, monkeypatch: pytest.M
     counter = Counter(failure, failure)
     async with running(counter, interval_seconds=0.001):
         assert [await counter.steps.get() for _ in range(3)] == [1, 2, 3]
+
+
+async def test_nudges_in_the_pause_after_a_step_come_to_one_step() -> None:
+    counter = Counter()
+    loop = Loop("test", counter, interval_seconds=3600, pause_seconds=0.05)
+    task = asyncio.create_task(loop.run())
+    assert await counter.steps.get() == 1
+    for _ in range(3):
+        loop.nudge()
+        await asyncio.sleep(0)
+    assert await counter.steps.get() == 2
+    loop.stop()
+    await task
+    assert counter.steps.empty()

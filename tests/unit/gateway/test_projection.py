@@ -4,29 +4,81 @@ from unittest.mock import AsyncMock, Mock
 
 import nats.errors
 import pytest
+from prometheus_client import CollectorRegistry
 
 from easel.bus import BusUnavailable
+from easel.v1.generation_pb2 import Failure
+from easel.worker.v1.result_pb2 import Result, Success
+from gateway.metrics import Metrics
 from gateway.projection import Projection
+from gateway.record.generation import Change, State
+
+GENERATION = "0199a3c0-0000-7000-8000-000000000000"
 
 
-def projection_on(subscription: AsyncMock) -> Projection:
-    bus = Mock()
-    bus.jetstream.pull_subscribe_bind = AsyncMock(return_value=subscription)
-    return Projection(bus, AsyncMock(), AsyncMock(), announcements=AsyncMock(), policy=Mock())
+@pytest.fixture
+def subscription() -> AsyncMock:
+    return AsyncMock()
 
 
-async def test_a_subscription_that_failed_is_ended_and_not_only_forgotten() -> None:
-    subscription = AsyncMock()
+@pytest.fixture
+def generations() -> AsyncMock:
+    return AsyncMock()
+
+
+@pytest.fixture
+def projection(subscription: AsyncMock, generations: AsyncMock, metrics: Metrics) -> Projection:
+    bus = AsyncMock()
+    bus.jetstream = Mock(pull_subscribe_bind=AsyncMock(return_value=subscription))
+    return Projection(bus, AsyncMock(), generations, announcements=AsyncMock(), policy=Mock(), metrics=metrics)
+
+
+def message(result: Result) -> AsyncMock:
+    return AsyncMock(data=result.SerializeToString())
+
+
+def change(state: State) -> Change:
+    return Change(generation_id=GENERATION, revision=3, state=state, model="tiny")
+
+
+async def test_a_subscription_that_failed_is_ended_and_not_only_forgotten(
+    projection: Projection, subscription: AsyncMock
+) -> None:
     subscription.fetch.side_effect = nats.errors.ConnectionClosedError
     with pytest.raises(BusUnavailable):
-        await projection_on(subscription).project()
+        await projection.project()
     subscription.unsubscribe.assert_awaited_once()
 
 
-async def test_what_was_fetched_and_not_taken_is_put_back_also_on_a_cancel() -> None:
-    subscription, messages = AsyncMock(), [AsyncMock(data=b"\xff") for _ in range(3)]
+async def test_results_are_counted_by_what_they_came_to(
+    projection: Projection, subscription: AsyncMock, generations: AsyncMock, registry: CollectorRegistry
+) -> None:
+    success = message(Result(generation_id=GENERATION, success=Success()))
+    failure = message(Result(generation_id=GENERATION, failure=Failure()))
+    subscription.fetch.return_value = [success, success, failure, failure, failure]
+    generations.succeed.side_effect = [change(State.SUCCEEDED), None]
+    generations.fail.side_effect = [change(State.FAILED), change(State.QUEUED), None]
+    await projection.project()
+    counts = {
+        outcome: registry.get_sample_value("easel_results_total", {"outcome": outcome})
+        for outcome in ("succeeded", "failed", "late")
+    }
+    assert counts == {"succeeded": 1, "failed": 2, "late": 2}
+
+
+async def test_unreadable_results_are_counted(
+    projection: Projection, subscription: AsyncMock, registry: CollectorRegistry
+) -> None:
+    subscription.fetch.return_value = [AsyncMock(data=b"\xff"), message(Result(generation_id="none"))]
+    await projection.project()
+    assert registry.get_sample_value("easel_unreadable_messages_total") == 2
+
+
+async def test_what_was_fetched_and_not_taken_is_put_back_also_on_a_cancel(
+    projection: Projection, subscription: AsyncMock
+) -> None:
+    messages = [AsyncMock(data=b"\xff") for _ in range(3)]
     subscription.fetch.return_value = messages
-    projection = projection_on(subscription)
     projection._database.execute.side_effect = KeyboardInterrupt  # type: ignore[attr-defined]
     with pytest.raises(KeyboardInterrupt):
         await projection.project()

@@ -10,6 +10,7 @@ import pytest
 
 from easel.bus import BusUnavailable
 from gateway.errors import DatabaseUnavailable
+from gateway.metrics import Metrics
 from gateway.record.generations import RetryPolicy
 from gateway.sweep import Sweep
 
@@ -21,7 +22,7 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 class World:
     """PostgreSQL, NATS and the clock as a sweep sees them."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, metrics: Metrics) -> None:
         self.now = 1000.0
         self.connected_since = 0.0
         self.last_sequence = 0
@@ -47,6 +48,7 @@ class World:
             announcements=AsyncMock(),
             lease=LEASE,
             policy=RetryPolicy(max_lost_attempts=5, backoff=timedelta(0)),
+            metrics=metrics,
         )
         monkeypatch.setattr("gateway.sweep.time.monotonic", lambda: self.now)
         self.sweep._last_round = self.now
@@ -82,8 +84,8 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return World(monkeypatch)
+def world(monkeypatch: pytest.MonkeyPatch, metrics: Metrics) -> World:
+    return World(monkeypatch, metrics)
 
 
 async def test_judges_nothing_before_a_full_lease_has_passed_and_then_what_was_overdue_at_the_mark(

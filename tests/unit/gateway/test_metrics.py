@@ -1,0 +1,40 @@
+"""What the gateway's instruments say."""
+
+from prometheus_client import CollectorRegistry
+
+from easel.v1.model_pb2 import Model
+from easel.worker.v1.claim_pb2 import ClaimAnswer
+from gateway.metrics import Metrics
+from gateway.record.generation import Change, State
+
+
+def change(state: State, *, failure_reason: str | None = None) -> Change:
+    return Change(generation_id="g", revision=2, state=state, model="tiny", failure_reason=failure_reason)
+
+
+def test_a_change_counts_by_its_state(metrics: Metrics, registry: CollectorRegistry) -> None:
+    for state in (State.RUNNING, State.RUNNING, State.SUCCEEDED):
+        metrics.count_change(change(state))
+    assert registry.get_sample_value("easel_transitions_total", {"model": "tiny", "state": "RUNNING"}) == 2
+    assert registry.get_sample_value("easel_transitions_total", {"model": "tiny", "state": "SUCCEEDED"}) == 1
+
+
+def test_a_failure_counts_by_its_reason_too(metrics: Metrics, registry: CollectorRegistry) -> None:
+    metrics.count_change(change(State.FAILED, failure_reason="FAILURE_REASON_DEAD_LETTER"))
+    assert registry.get_sample_value("easel_transitions_total", {"model": "tiny", "state": "FAILED"}) == 1
+    assert registry.get_sample_value("easel_failures_total", {"model": "tiny", "reason": "DEAD_LETTER"}) == 1
+
+
+def test_answers_never_given_are_zeros(metrics: Metrics, registry: CollectorRegistry) -> None:
+    metrics.count_claim(ClaimAnswer.CLAIM_ANSWER_HELD)
+    counts = {
+        answer: registry.get_sample_value("easel_claims_total", {"answer": answer})
+        for answer in ("GRANTED", "GONE", "HELD", "NOT_YET", "UNSPECIFIED")
+    }
+    assert counts == {"GRANTED": 0, "GONE": 0, "HELD": 1, "NOT_YET": 0, "UNSPECIFIED": None}
+
+
+def test_live_workers_are_shown_for_every_known_model(metrics: Metrics, registry: CollectorRegistry) -> None:
+    metrics.show_models({"tiny": Model(live_workers=2), "idle": Model()})
+    shown = [registry.get_sample_value("easel_live_workers", {"model": model}) for model in ("tiny", "idle")]
+    assert shown == [2, 0]
