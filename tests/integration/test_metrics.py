@@ -135,7 +135,8 @@ async def test_lost_attempts_and_their_return_to_the_queue(
     await create(client, worker)
     await worker.take()
     await fleet.until_total(transitions(worker, "QUEUED"), 1)
-    assert await fleet.total(lost) == before + 1
+    # Those of other tests may run out in the same moment.
+    assert await fleet.total(lost) >= before + 1
 
 
 async def test_late_and_unreadable_results(
