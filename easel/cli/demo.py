@@ -8,9 +8,11 @@ import typer
 from rich.console import Console
 
 from easel import logs
-from easel.cli import destination, generate, startup
+from easel.cli import startup
+from easel.cli.drawing import Wishes, draw
 from easel.cli.exits import INTERRUPTED, NO_PICTURE
-from easel.cli.run import describe
+from easel.cli.generate import generating
+from easel.cli.run import say
 from easel.cli.terminal import ACCENT, MUTED, precise
 from easel.client import EaselError, GenerationSpec
 from easel.embedded import Stack, StackFailed
@@ -26,15 +28,16 @@ def demo(spec: GenerationSpec, *, out: Path | None, folder: Path) -> None:
         typer.BadParameter: nothing can be written at `out`.
         typer.Exit: it failed or was interrupted.
     """
-    destination.check(out)
+    wishes = Wishes(out=out)
+    wishes.check()
     logs.configure(service="easel", level="WARNING")
     stack = Stack(folder)
     try:
-        asyncio.run(_demo(stack, spec, out))
+        asyncio.run(_demo(stack, spec, wishes))
     except StackFailed as error:
         _fail(str(error))
     except EaselError as error:
-        _fail(f"{describe(error, target=stack.target)}. The logs are in {stack.logs}")
+        _fail(f"{say(error, target=stack.target)}. The logs are in {stack.logs}")
     except OSError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -43,7 +46,7 @@ def demo(spec: GenerationSpec, *, out: Path | None, folder: Path) -> None:
         raise typer.Exit(TERMINATED) from None
 
 
-async def _demo(stack: Stack, spec: GenerationSpec, out: Path | None) -> None:
+async def _demo(stack: Stack, spec: GenerationSpec, wishes: Wishes) -> None:
     console = Console(highlight=False)
     with startup.cancelled_by_signals():
         try:
@@ -54,7 +57,7 @@ async def _demo(stack: Stack, spec: GenerationSpec, out: Path | None) -> None:
             console.print(
                 f"  [{MUTED}]gateway[/] [{ACCENT}]{stack.target}[/]  [{MUTED}]logs {stack.logs}[/]\n", soft_wrap=True
             )
-            await stack.while_all_run(generate.draw(target=stack.target, spec=spec, out=out, console=console))
+            await stack.while_all_run(draw(generating(spec), target=stack.target, wishes=wishes, console=console))
         finally:
             await startup.stop(stack, console=console)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from easel.client import Generation
+from easel.client import Generation, Preview
 
 #: Where pictures go unless told otherwise.
 DEFAULT_FOLDER = Path("out")
@@ -20,10 +20,15 @@ def choose_format(out: Path | None, *, asked: str = "") -> str:
     Raises:
         typer.BadParameter: they contradict each other.
     """
-    named = _FORMATS.get(out.suffix.lower(), "") if out is not None and not _is_folder(out) else ""
+    named = _FORMATS[out.suffix.lower()] if out is not None and names_a_picture(out) and not _is_folder(out) else ""
     if asked and named and asked != named:
         raise typer.BadParameter(f"{out} names a {named} file, and --format asks for {asked}", param_hint="--out")
     return asked or named
+
+
+def names_a_picture(path: Path) -> bool:
+    """Whether a path ends like the file of a picture."""
+    return path.suffix.lower() in _FORMATS
 
 
 def check(out: Path | None) -> None:
@@ -44,6 +49,18 @@ def check(out: Path | None) -> None:
         raise typer.BadParameter(f"cannot write {path}: {error.strerror}", param_hint="--out") from error
 
 
+def check_folder(folder: Path, *, option: str) -> None:
+    """Make a folder, and try to write there.
+
+    Raises:
+        typer.BadParameter: nothing can be written there.
+    """
+    try:
+        _try(folder, prefix=".")
+    except OSError as error:
+        raise typer.BadParameter(f"cannot write into {folder}: {error.strerror}", param_hint=option) from error
+
+
 def place(generation: Generation, out: Path | None) -> tuple[Path, ...]:
     """Choose a path for each picture."""
     suffix = _SUFFIXES.get(generation.images[0].content_type, "") if generation.images else ""
@@ -52,6 +69,12 @@ def place(generation: Generation, out: Path | None) -> tuple[Path, ...]:
     if len(generation.images) == 1:
         return (out,)
     return tuple(out.with_stem(f"{out.stem}-{image.index}") for image in generation.images)
+
+
+def place_preview(generation: Generation, preview: Preview, folder: Path) -> Path:
+    """Choose a path for a preview."""
+    suffix = _SUFFIXES.get(preview.content_type, "")
+    return folder / f"{generation.id}-{preview.image_index}-{preview.step}{suffix}"
 
 
 def _is_folder(path: Path) -> bool:

@@ -14,4 +14,5 @@ INTERRUPTED = 130
 
 def complain(message: str) -> None:
     """Print one line on standard error."""
-    print("easel:", " ".join(message.split()), file=sys.stderr)
+    line = " ".join(message.split())
+    print("easel:", "".join(each if each.isprintable() else "\ufffd" for each in line), file=sys.stderr)

@@ -1,6 +1,6 @@
 """`easel models`: what can be asked for."""
 
-import json
+from collections.abc import Sequence
 
 from google.protobuf.json_format import MessageToDict
 from rich.box import SIMPLE_HEAD
@@ -8,29 +8,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from easel.cli.description import print_json
 from easel.cli.run import run
 from easel.cli.terminal import ACCENT, MUTED, show_table
 from easel.client import Client
 from easel.v1.model_pb2 import DoubleRange, IntRange, Model
 
 
-def models(*, target: str, as_json: bool) -> None:
-    """Run the command.
+def models(name: str | None, *, target: str, as_json: bool) -> None:
+    """Run the command; with a name, for that model alone.
 
     Raises:
         typer.Exit: it failed, and one line was printed that says how.
     """
-    known = run(_list(target), target=target)
+    known = run(_find(name, target=target), target=target)
     if as_json:
-        listed = [MessageToDict(model, preserving_proto_field_name=True) for model in known]
-        print(json.dumps({"models": listed}))
+        print_json({"models": [_describe(model) for model in known]})
     elif known:
         show(known, console=Console(highlight=False))
     else:
         Console(highlight=False).print("No model is known yet: a model becomes known when its first worker starts.")
 
 
-def show(known: list[Model], *, console: Console) -> None:
+def show(known: Sequence[Model], *, console: Console) -> None:
     """Show models in a table, and below it what a request to each may ask for in all."""
     show_table(console, table(known))
     for model in known:
@@ -39,7 +39,7 @@ def show(known: list[Model], *, console: Console) -> None:
             console.print(Text(most, style=MUTED))
 
 
-def table(known: list[Model]) -> Table:
+def table(known: Sequence[Model]) -> Table:
     """Lay out models with their defaults and, dimmed, their ranges."""
     result = Table(box=SIMPLE_HEAD, header_style=MUTED, pad_edge=False)
     for name in ("model", "size", "steps", "guidance", "schedulers", "workers"):
@@ -59,9 +59,15 @@ def table(known: list[Model]) -> Table:
     return result
 
 
-async def _list(target: str) -> list[Model]:
+async def _find(name: str | None, *, target: str) -> Sequence[Model]:
     async with Client(target) as client:
-        return await client.list_models()
+        return await client.list_models() if name is None else [await client.get_model(name)]
+
+
+def _describe(model: Model) -> dict[str, object]:
+    described = MessageToDict(model, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    # Protobuf's JSON writes whole numbers of 64 bits as texts.
+    return described | {"max_pixel_steps": model.max_pixel_steps}
 
 
 def _with_range(default: str, allowed: str) -> Text:

@@ -1,6 +1,7 @@
 """Running a command that talks to the service, and ending it in good order whatever happens."""
 
 import asyncio
+import re
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -23,7 +24,10 @@ from easel.client import (
 
 Result = TypeVar("Result")
 
-#: Any error that is not listed ends in NO_PICTURE.
+#: What a violation is about, for those who speak of options and know of no spec.
+_INSIDE = re.compile(r"^(requests\[\d+\]\.)?(spec\.)?")
+
+#: Any error that is not listed, nor a kind of one that is, ends in NO_PICTURE.
 STATUSES: dict[type[EaselError], int] = {
     InvalidRequest: BAD_REQUEST,
     NotFound: BAD_REQUEST,
@@ -47,21 +51,27 @@ def run(command: Coroutine[Any, Any, Result], *, target: str) -> Result:
     try:
         return asyncio.run(command)
     except EaselError as error:
-        complain(describe(error, target=target))
-        raise typer.Exit(STATUSES.get(type(error), NO_PICTURE)) from error
+        complain(say(error, target=target))
+        raise typer.Exit(status_of(error)) from error
+    except BrokenPipeError:
+        raise  # typer ends a command quietly whose output nobody reads on
     except OSError as error:
         complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         raise typer.Exit(NO_PICTURE) from error
 
 
-def describe(error: EaselError, *, target: str) -> str:
+def status_of(error: EaselError) -> int:
+    """Return the exit status that an error ends in."""
+    return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), NO_PICTURE)
+
+
+def say(error: EaselError, *, target: str) -> str:
     """Say in one line what went wrong, and what to do about it."""
     if isinstance(error, Unavailable) and not error.reason:
         why = cause(error)
         return f"no service answers at {target} ({why}): start one with `easel up`, or name another with --target"
     if isinstance(error, InvalidRequest) and error.violations:
-        # On the command line there is no spec, only its options.
-        return "; ".join(str(violation).removeprefix("spec.") for violation in error.violations)
+        return "; ".join(_INSIDE.sub("", str(violation)) for violation in error.violations)
     if isinstance(error, Exhausted | Unavailable) and error.retry_after_seconds is not None:
         return f"{error} (try again in {error.retry_after_seconds:g} s)"
     return str(error)

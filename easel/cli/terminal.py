@@ -1,40 +1,38 @@
-"""What people see of a generation: a bar that moves with every step, plain lines where there is no terminal."""
+"""What people read of a generation: its words and its numbers."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol, Self
+from collections.abc import Mapping
 
+from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 from rich.text import Text
 
-from easel.client import EaselError, Event, Generation, GenerationState, is_final
-from easel.v1 import generation_pb2
-from easel.v1.generation_pb2 import Phase
-from easel.v1.model_pb2 import Model
+from easel.client import (
+    EaselError,
+    FailureReason,
+    Generation,
+    GenerationState,
+    ImageFormat,
+    Model,
+    OutputSpec,
+    Phase,
+    Progress,
+)
+from easel.v1.generation_pb2 import Failure
 
 ACCENT = "cyan"
 MUTED = "grey58"
 
-#: How wide a phase that takes all the time is drawn in the table of phases.
-PHASE_BAR_WIDTH = 36
-
-#: Plain lines tell of progress at every such part of the steps, and never more often than this, lest a log fill up.
-PLAIN_PARTS = 4
-PLAIN_PAUSE_SECONDS = 2.0
-
 #: A prompt longer than this is shortened where it is shown.
 LONGEST_PROMPT = 200
 
-#: As much of a connection's trouble as fits beside a bar.
-LONGEST_CAUSE = 60
-
 #: Less than this is not worth announcing.
 LEAST_ETA_SECONDS = 0.05
+
+#: How wide a table may grow where no terminal limits it.
+PLAIN_WIDTH = 160
 
 _PHASES = {
     Phase.PHASE_UNSPECIFIED: "queued",
@@ -45,157 +43,7 @@ _PHASES = {
     Phase.PHASE_UPLOADING: "uploading",
 }
 
-
-class Display(Protocol):
-    """Shows a generation while it is drawn; a context manager."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def show(self, event: Event) -> None:
-        """Show what happened."""
-
-    def outage(self, error: EaselError | None) -> None:
-        """Show that the service is out of reach for the moment; or, with None, that it is back."""
-
-    def downloading(self) -> None:
-        """Show that the pictures are on their way."""
-
-    def done(self) -> None:
-        """Show that the pictures have arrived."""
-
-
-def display_on(console: Console, *, models: Sequence[Model]) -> Display:
-    """Choose how to show a generation on a console."""
-    by_name = {model.name: model for model in models}
-    return LiveDisplay(console, by_name) if console.is_terminal else PlainDisplay(console, by_name)
-
-
-class LiveDisplay:
-    """A bar on a terminal."""
-
-    def __init__(self, console: Console, models: Mapping[str, Model]) -> None:
-        self._console = console
-        self._models = models
-        self._steps = 0
-        self._progress = Progress(
-            SpinnerColumn(style=ACCENT, finished_text="[green]✔[/]"),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=32, complete_style=ACCENT, finished_style="green", pulse_style=f"dim {ACCENT}"),
-            TextColumn("{task.fields[detail]}", style=MUTED, markup=False),
-            console=console,
-        )
-        self._label = _label("connecting")
-        self._task = self._progress.add_task(self._label, total=None, detail="")
-        self._has_header = False
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, event: Event) -> None:
-        """Show what happened."""
-        if not self._has_header:
-            self._has_header = True
-            self._console.print(header(event.generation, self._models), end="\n\n")
-        if event.progress is not None:
-            self._show_progress(event.progress)
-        elif event.is_transition:
-            self._change_state(event.generation)
-
-    def outage(self, error: EaselError | None) -> None:
-        """Show that the service is out of reach for the moment; or, with None, that it is back."""
-        label = self._label if error is None else _label("reconnecting", style="yellow")
-        why = "" if error is None else cause(error)[:LONGEST_CAUSE]
-        self._progress.update(self._task, description=label, detail=why)
-
-    def downloading(self) -> None:
-        """Show that the pictures are on their way."""
-        self._update(_label("downloading"))
-
-    def done(self) -> None:
-        """Show that the pictures have arrived."""
-        total = self._steps + 1
-        self._update(_label("drawn", style="green"), detail=f"{self._steps} steps", total=total, completed=total)
-
-    def _show_progress(self, progress: generation_pb2.Progress) -> None:
-        self._steps = progress.steps
-        # One more than there are steps, for what follows them: a bar that is full is done.
-        total = progress.steps + 1 if progress.phase >= Phase.PHASE_ENCODING else None
-        label = _label(phase_name(progress.phase))
-        self._update(label, total=total, completed=progress.step, detail=detail(progress))
-
-    def _change_state(self, generation: Generation) -> None:
-        if generation.state == GenerationState.GENERATION_STATE_QUEUED:
-            why = waiting_for(generation, self._models)
-            self._update(_label("queued"), total=None, completed=0, detail=why)
-        elif not is_final(generation):
-            self._update(_label("waiting"))
-        elif generation.state != GenerationState.GENERATION_STATE_SUCCEEDED:
-            self._update(_label(state_name(generation).lower(), style="red"))
-
-    def _update(self, label: str, *, detail: str = "", **bar: Any) -> None:
-        self._label = label
-        self._progress.update(self._task, description=label, detail=detail, **bar)
-
-
-class PlainDisplay:
-    """Lines, for logs and pipes."""
-
-    def __init__(
-        self, console: Console, models: Mapping[str, Model], *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._console = console
-        self._clock = clock
-        self._quiet_until = 0.0
-        self._models = models
-        self._has_header = False
-        self._last = ("", -1)
-        self._is_away = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def show(self, event: Event) -> None:
-        """Print what happened, unless it is much like the line before."""
-        if not self._has_header:
-            self._has_header = True
-            self._print(header(event.generation, self._models).plain)
-        if event.progress is not None:
-            self._show_progress(event.progress)
-        elif event.is_transition and event.generation.state == GenerationState.GENERATION_STATE_QUEUED:
-            self._print(f"queued {waiting_for(event.generation, self._models)}")
-
-    def outage(self, error: EaselError | None) -> None:
-        """Print that the service is out of reach for the moment; or, with None, that it is back."""
-        if (error is not None) != self._is_away:
-            self._is_away = error is not None
-            self._print("back again" if error is None else f"reconnecting: {cause(error)[:LONGEST_CAUSE]}")
-
-    def downloading(self) -> None:
-        """Print that the pictures are on their way."""
-        self._print("downloading")
-
-    def done(self) -> None:
-        """Print nothing: the table that follows says it."""
-
-    def _show_progress(self, progress: generation_pb2.Progress) -> None:
-        name = phase_name(progress.phase)
-        part = progress.step * PLAIN_PARTS // max(progress.steps, 1)
-        if (name, part) != self._last and self._clock() >= self._quiet_until:
-            self._last = (name, part)
-            self._quiet_until = self._clock() + PLAIN_PAUSE_SECONDS
-            self._print(f"{name} {detail(progress)}")
-
-    def _print(self, line: str) -> None:
-        self._console.print(line.strip(), soft_wrap=True, markup=False)
+_STATE_STYLES = {"QUEUED": MUTED, "RUNNING": ACCENT, "SUCCEEDED": "green", "FAILED": "red"}
 
 
 def header(generation: Generation, models: Mapping[str, Model]) -> Text:
@@ -205,7 +53,7 @@ def header(generation: Generation, models: Mapping[str, Model]) -> Text:
     settings += [spec.scheduler, f"seed {spec.seed}"]
     if spec.image_count > 1:
         settings.append(f"{spec.image_count} pictures")
-    lines = [(_shortened(spec.prompt), "bold"), (" · ".join(filter(None, settings)), MUTED)]
+    lines = [(shortened(spec.prompt, LONGEST_PROMPT), "bold"), (" · ".join(filter(None, settings)), MUTED)]
     if description := models.get(spec.model, Model()).description:
         lines.append((description, f"italic {MUTED}"))
     return Text("\n").join(Text(text, style=style) for text, style in lines)
@@ -219,7 +67,7 @@ def waiting_for(generation: Generation, models: Mapping[str, Model]) -> str:
     return "no worker serves this model at present" if model is not None and not model.live_workers else ""
 
 
-def detail(progress: generation_pb2.Progress) -> str:
+def detail(progress: Progress) -> str:
     """Put the numbers of a progress in words: `12/20 · 0.31 s/step · 3 s left`."""
     parts = []
     if progress.HasField("queue_position"):
@@ -235,7 +83,23 @@ def detail(progress: generation_pb2.Progress) -> str:
 
 def state_name(generation: Generation) -> str:
     """Name the state of a generation: `SUCCEEDED`."""
-    return GenerationState.Name(generation.state).removeprefix("GENERATION_STATE_")
+    return _name(GenerationState.DESCRIPTOR, generation.state)
+
+
+def state_text(generation: Generation) -> Text:
+    """Name the state in its colour."""
+    name = state_name(generation)
+    return Text(name, style=_STATE_STYLES.get(name, "yellow"))
+
+
+def failure_name(failure: Failure) -> str:
+    """Name the reason of a failure: `OUT_OF_MEMORY`."""
+    return _name(FailureReason.DESCRIPTOR, failure.reason)
+
+
+def format_name(output: OutputSpec) -> str:
+    """Name a file format: `png`."""
+    return _name(ImageFormat.DESCRIPTOR, output.format).lower()
 
 
 def phase_name(phase: Phase.ValueType) -> str:
@@ -254,21 +118,10 @@ def phase_seconds(generation: Generation) -> dict[str, float]:
     return times | {"rest": round(max(0.0, rest), 6)}
 
 
-def show_drawn(console: Console, generation: Generation, *, paths: Sequence[Path], wall_seconds: float) -> None:
-    """Show where the time went, and where the pictures are."""
-    console.print()
-    show_table(console, _phase_table(generation))
-    console.print()
-    facts = Table.grid(padding=(0, 2))
-    facts.add_column(style=MUTED)
-    facts.add_column(overflow="fold")
-    facts.add_row("id", generation.id)
-    for image, path in zip(generation.images, paths, strict=True):
-        facts.add_row("seed", str(image.seed))
-        size = f"{image.width}x{image.height} · {image.size_bytes / 1000:.1f} kB"
-        facts.add_row("picture", Text.assemble((str(path), f"bold {ACCENT}"), (f"  {size}", MUTED)))
-    facts.add_row("took", f"{precise(wall_seconds)} in all")
-    show_table(console, facts)
+def console_for_tables() -> Console:
+    """Make a console on standard output whose tables are wide where no terminal limits them."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
 
 
 def show_table(console: Console, table: RenderableType) -> None:
@@ -302,25 +155,38 @@ def seconds(duration: Duration) -> float:
     return duration.ToTimedelta().total_seconds()
 
 
+def lasted_seconds(generation: Generation) -> float:
+    """Return how long it took from its acceptance to its end, or until now."""
+    end = generation.end_time.ToNanoseconds() if generation.HasField("end_time") else time.time_ns()
+    return max(0.0, (end - generation.create_time.ToNanoseconds()) / 1e9)
+
+
+def age(moment: Timestamp) -> str:
+    """Say how long ago a moment was, in its largest unit: `12 s`, `5 min`, `3 h`, `8 d`."""
+    passed = max(0.0, time.time() - moment.ToNanoseconds() / 1e9)
+    for unit, length_seconds in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if passed >= length_seconds:
+            return f"{passed // length_seconds:.0f} {unit}"
+    return f"{passed:.0f} s"
+
+
+def shortened(text: str, most: int) -> str:
+    """Put a text into one line of so many characters at most, and show that it was cut."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def printable(text: str) -> str:
+    """Take out of a text of somebody else's what would move the cursor, or worse, on a terminal."""
+    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
+
+
+def _name(kind: EnumDescriptor, value: int) -> str:
+    """Name a value without the prefix of its kind; a newer service may have values that are not known here."""
+    prefix = kind.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    found = kind.values_by_number.get(value)
+    return "UNKNOWN" if found is None else found.name.removeprefix(prefix)
+
+
 def _between(start: Timestamp, end: Timestamp) -> float:
     return round((end.ToNanoseconds() - start.ToNanoseconds()) / 1e9, 6)
-
-
-def _shortened(prompt: str) -> str:
-    return prompt if len(prompt) <= LONGEST_PROMPT else prompt[: LONGEST_PROMPT - 1].rstrip() + "…"
-
-
-def _phase_table(generation: Generation) -> Table:
-    times = phase_seconds(generation)
-    longest = max([*times.values(), 1e-9])
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style=MUTED)
-    table.add_column(justify="right")
-    table.add_column()
-    for name, value in times.items():
-        table.add_row(name, precise(value), Text("━" * round(PHASE_BAR_WIDTH * value / longest), style=ACCENT))
-    return table
-
-
-def _label(name: str, *, style: str = ACCENT) -> str:
-    return f"[{style}]{name:<12}[/]"

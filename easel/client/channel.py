@@ -16,10 +16,20 @@ KEEPALIVE_TIMEOUT_SECONDS = 10
 #: A connection that died without a word is noticed after this time at the latest.
 DEAD_CONNECTION_SECONDS = KEEPALIVE_SECONDS + KEEPALIVE_TIMEOUT_SECONDS
 
-#: The calls that may be repeated freely: CreateGeneration too, since our requests always have a request_id.
-_REPEATABLE = {
-    "easel.v1.GenerationService": ("CreateGeneration", "GetGeneration", "CancelGeneration", "SignImageUrls"),
-    "easel.v1.ModelService": ("ListModels",),
+#: The calls that may be repeated freely. Those that make generations are among them, since our requests always have a
+#: request_id; deleting what is deleted already succeeds. Streams are not: the client resumes them itself.
+REPEATABLE = {
+    "easel.v1.GenerationService": (
+        "CreateGeneration",
+        "BatchCreateGenerations",
+        "GetGeneration",
+        "ListGenerations",
+        "CancelGeneration",
+        "DeleteGeneration",
+        "RetryGeneration",
+        "SignImageUrls",
+    ),
+    "easel.v1.ModelService": ("ListModels", "GetModel"),
 }
 
 _RETRY_POLICY = {
@@ -34,7 +44,7 @@ _SERVICE_CONFIG = {
     "methodConfig": [
         {
             "name": [
-                {"service": service, "method": method} for service, methods in _REPEATABLE.items() for method in methods
+                {"service": service, "method": method} for service, methods in REPEATABLE.items() for method in methods
             ],
             "retryPolicy": _RETRY_POLICY,
         }

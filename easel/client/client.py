@@ -1,31 +1,35 @@
 """The client itself: one method for each thing to be asked of the service."""
 
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Sequence
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, Unpack
 
 import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
 
-from easel.client import channel, download, errors
+from easel.client import channel, download, errors, listing
 from easel.client.errors import FailedPrecondition, NotFound, Unavailable
 from easel.client.events import Event, Position
+from easel.client.listing import Filters, Page
 from easel.client.outage import Deadline, OnOutage, Outage
 from easel.client.watch import Stream, follow
 from easel.v1.generation_messages_pb2 import (
+    BatchCreateGenerationsRequest,
     CancelGenerationRequest,
     CreateGenerationRequest,
+    DeleteGenerationRequest,
     GenerateRequest,
     GetGenerationRequest,
+    RetryGenerationRequest,
     SignImageUrlsRequest,
     WatchGenerationRequest,
 )
 from easel.v1.generation_pb2 import Generation, GenerationSpec, Image
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.v1.model_pb2 import Model
-from easel.v1.model_service_pb2 import ListModelsRequest
+from easel.v1.model_service_pb2 import GetModelRequest, ListModelsRequest
 from easel.v1.model_service_pb2_grpc import ModelServiceStub
 
 Response = TypeVar("Response")
@@ -81,25 +85,113 @@ class Client:
         request = CreateGenerationRequest(request_id=request_id or _new_request_id(), spec=spec)
         return (await self._call(self._generations.CreateGeneration(request, timeout=self._call_seconds))).generation
 
+    async def batch_create(
+        self, specs: Iterable[GenerationSpec], *, request_ids: Iterable[str] | None = None
+    ) -> Sequence[Generation]:
+        """Have up to 100 generations accepted, all of them or, on any error, none; return them in the same order.
+
+        Args:
+            specs: What to draw, 1 MiB in all.
+            request_ids: One for each spec, all different; see `create`.
+
+        Raises:
+            InvalidRequest: the fields of its violations begin with `requests[N].`.
+            ValueError: there are not as many request_ids as specs.
+        """
+        specs = list(specs)
+        ids = [_new_request_id() for _ in specs] if request_ids is None else list(request_ids)
+        requests = [CreateGenerationRequest(request_id=id_, spec=spec) for spec, id_ in zip(specs, ids, strict=True)]
+        request = BatchCreateGenerationsRequest(requests=requests)
+        call = self._generations.BatchCreateGenerations(request, timeout=self._call_seconds)
+        return (await self._call(call)).generations
+
     async def get(self, generation_id: str) -> Generation:
         """Return a generation as it stands; with signed URLs when it has SUCCEEDED."""
         request = GetGenerationRequest(id=generation_id)
         return (await self._call(self._generations.GetGeneration(request, timeout=self._call_seconds))).generation
+
+    async def list(self, *, page_size: int = 0, **filters: Unpack[Filters]) -> AsyncGenerator[Generation, None]:
+        """Yield generations, newest first, fetching page after page as they are asked for.
+
+        What is accepted meanwhile does not come, and nothing that was there is skipped or comes twice.
+
+        Args:
+            page_size: How many to fetch at a time, at most 1,000; the service chooses when it is 0.
+            filters: See `easel.client.Filters`.
+
+        Raises:
+            ValueError: a time has no time zone.
+        """
+        page_token = ""
+        while True:
+            page = await self.list_page(page_size=page_size, page_token=page_token, **filters)
+            for generation in page.generations:
+                yield generation
+            if not (page_token := page.next_page_token):
+                return
+
+    async def list_page(self, *, page_size: int = 0, page_token: str = "", **filters: Unpack[Filters]) -> Page:
+        """Return one page of generations, newest first.
+
+        Args:
+            page_size: How many at most, up to 1,000; the service chooses when it is 0.
+            page_token: The `next_page_token` of the page before, with the same filters; the first page without.
+            filters: See `easel.client.Filters`.
+
+        Raises:
+            ValueError: a time has no time zone.
+        """
+        request = listing.request(filters, page_size=page_size, page_token=page_token)
+        answer = await self._call(self._generations.ListGenerations(request, timeout=self._call_seconds))
+        return Page(generations=tuple(answer.generations), next_page_token=answer.next_page_token)
 
     async def cancel(self, generation_id: str) -> Generation:
         """Cancel a generation, unless it is final already; return it as it then stands."""
         request = CancelGenerationRequest(id=generation_id)
         return (await self._call(self._generations.CancelGeneration(request, timeout=self._call_seconds))).generation
 
-    async def sign_image_urls(self, generation_id: str, *, lifetime_seconds: int | None = None) -> list[Image]:
+    async def delete(self, generation_id: str, *, immediately: bool = False) -> None:
+        """Remove a final generation and its pictures; deleting it again does nothing.
+
+        Args:
+            generation_id: Which.
+            immediately: Remove the files now, and not after the time for which the operator keeps backups.
+
+        Raises:
+            NotFinal: it is not final yet: cancel it first.
+        """
+        request = DeleteGenerationRequest(id=generation_id, immediately=immediately)
+        await self._call(self._generations.DeleteGeneration(request, timeout=self._call_seconds))
+
+    async def retry(self, generation_id: str, *, request_id: str | None = None) -> Generation:
+        """Have what a final generation asked for accepted anew, and return the new generation.
+
+        What the spec leaves open, the seed too, is filled in anew.
+
+        Args:
+            generation_id: Which.
+            request_id: See `create`.
+
+        Raises:
+            NotFinal: it is not final yet.
+        """
+        request = RetryGenerationRequest(id=generation_id, request_id=request_id or _new_request_id())
+        return (await self._call(self._generations.RetryGeneration(request, timeout=self._call_seconds))).generation
+
+    async def sign_image_urls(self, generation_id: str, *, lifetime_seconds: int | None = None) -> Sequence[Image]:
         """Return the pictures of a SUCCEEDED generation with fresh URLs, good for an hour unless told otherwise."""
         lifetime = None if lifetime_seconds is None else Duration(seconds=lifetime_seconds)
         request = SignImageUrlsRequest(id=generation_id, lifetime=lifetime)
-        return list((await self._call(self._generations.SignImageUrls(request, timeout=self._call_seconds))).images)
+        return (await self._call(self._generations.SignImageUrls(request, timeout=self._call_seconds))).images
 
-    async def list_models(self) -> list[Model]:
+    async def list_models(self) -> Sequence[Model]:
         """Return every model the service knows, by name."""
-        return list((await self._call(self._models.ListModels(ListModelsRequest(), timeout=self._call_seconds))).models)
+        return (await self._call(self._models.ListModels(ListModelsRequest(), timeout=self._call_seconds))).models
+
+    async def get_model(self, name: str) -> Model:
+        """Return one model."""
+        request = GetModelRequest(name=name)
+        return (await self._call(self._models.GetModel(request, timeout=self._call_seconds))).model
 
     def generate(
         self,

@@ -3,8 +3,12 @@
     EaselError
     ├── InvalidRequest       the spec, id or token breaks rules: every offending field is named
     ├── NotFound             there is no such generation
+    │   └── ModelNotFound    there is no such model
     ├── Conflict             this request_id was used with another spec
+    │   └── Deleted          the generation that this request_id made was deleted
     ├── FailedPrecondition   the generation is not in a state that allows it
+    │   ├── NotFinal         it goes on still
+    │   └── NotSucceeded     it has no pictures, or not yet
     ├── Exhausted            the backlog is full; try again later
     ├── Unavailable          nobody answers, or the service cannot work at present
     ├── DeadlineExceeded     the client's own deadline passed
@@ -98,6 +102,10 @@ class NotFound(EaselError):
     """There is no such generation."""
 
 
+class ModelNotFound(NotFound):
+    """There is no such model."""
+
+
 class Conflict(EaselError):
     """This request_id was used with another spec."""
 
@@ -113,6 +121,10 @@ class Conflict(EaselError):
         return tuple(field.strip() for field in named.split(",") if field.strip())
 
 
+class Deleted(Conflict):
+    """The generation that this request_id made was deleted, and is not drawn again."""
+
+
 class FailedPrecondition(EaselError):
     """The generation is not in a state that allows it."""
 
@@ -120,6 +132,14 @@ class FailedPrecondition(EaselError):
     def state(self) -> str:
         """Where the generation stands; empty when the service does not say."""
         return (self.details.metadata or {}).get("state", "")
+
+
+class NotFinal(FailedPrecondition):
+    """The generation is not final yet."""
+
+
+class NotSucceeded(FailedPrecondition):
+    """The generation has not SUCCEEDED, so it has no pictures."""
 
 
 class Exhausted(EaselError):
@@ -174,11 +194,20 @@ BY_STATUS: Mapping[grpc.StatusCode, type[EaselError]] = {
     grpc.StatusCode.DATA_LOSS: Defect,
 }
 
+#: The reasons that are errors of their own, more precise than their status.
+BY_REASON: Mapping[str, type[EaselError]] = {
+    "ERROR_REASON_MODEL_NOT_FOUND": ModelNotFound,
+    "ERROR_REASON_GENERATION_DELETED": Deleted,
+    "ERROR_REASON_GENERATION_NOT_FINAL": NotFinal,
+    "ERROR_REASON_GENERATION_NOT_SUCCEEDED": NotSucceeded,
+}
+
 
 def from_rpc(error: grpc.aio.AioRpcError) -> EaselError:
     """Turn the error of a call into one of ours."""
-    kind = Unavailable if is_break(error) else BY_STATUS[error.code()]
-    return kind(error.details() or "", details=_details(error))
+    details = _details(error)
+    kind = Unavailable if is_break(error) else BY_REASON.get(details.reason, BY_STATUS[error.code()])
+    return kind(error.details() or "", details=details)
 
 
 def is_break(error: grpc.aio.AioRpcError) -> bool:

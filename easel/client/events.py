@@ -50,7 +50,7 @@ class Position:
     """How far a watcher has come: drops what a new stream repeats, and what arrives after it has become stale.
 
     Changes of state are told apart by their revision. Progress is a worker's (attempt, step, phase), which only grows,
-    or the queue's, which only counts while no worker is at work.
+    or the queue's, which only counts while no worker is at work. Each picture's previews are told apart by their step.
     """
 
     def __init__(self, resume_token: str = "") -> None:
@@ -58,6 +58,7 @@ class Position:
         self.generation: Generation | None = None
         self._attempt = 0
         self._mark = (0, 0)
+        self._previewed: dict[int, int] = {}
 
     @property
     def is_final(self) -> bool:
@@ -85,7 +86,7 @@ class Position:
             return False
         if kind == "progress":
             return self._move_on(message.progress)
-        return kind == "preview" and message.preview.attempt >= self._attempt
+        return kind == "preview" and self._show(message.preview)
 
     def _change_state(self, generation: Generation) -> bool:
         if self.generation is not None and generation.revision <= self.generation.revision:
@@ -93,10 +94,9 @@ class Position:
         self.generation = generation
         if generation.state == GenerationState.GENERATION_STATE_QUEUED:
             # What is still under way from an attempt that was lost must not be taken for its successor's.
-            self._attempt = max(self._attempt, generation.attempt_count) + 1
-            self._mark = (0, 0)
-        else:
-            self._attempt = max(self._attempt, generation.attempt_count)
+            self._begin(max(self._attempt, generation.attempt_count) + 1)
+        elif generation.attempt_count > self._attempt:
+            self._begin(generation.attempt_count)
         return True
 
     def _move_on(self, progress: Progress) -> bool:
@@ -104,9 +104,22 @@ class Position:
             queued = self.generation is not None and self.generation.state == GenerationState.GENERATION_STATE_QUEUED
             return queued and self._mark == (0, 0)
         if progress.attempt > self._attempt:
-            self._attempt, self._mark = progress.attempt, (0, 0)
+            self._begin(progress.attempt)
         mark = (progress.step, progress.phase)
         if progress.attempt < self._attempt or mark < self._mark:
             return False
         self._mark = mark
         return True
+
+    def _show(self, preview: Preview) -> bool:
+        if preview.attempt > self._attempt:
+            self._begin(preview.attempt)
+        if preview.attempt < self._attempt or preview.step <= self._previewed.get(preview.image_index, -1):
+            return False
+        self._previewed[preview.image_index] = preview.step
+        return True
+
+    def _begin(self, attempt: int) -> None:
+        self._attempt = attempt
+        self._mark = (0, 0)
+        self._previewed.clear()

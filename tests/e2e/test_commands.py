@@ -15,6 +15,7 @@ from PIL import Image
 
 from easel.client import Client, GenerationSpec, GenerationState
 from easel.embedded import Stack
+from tests.scraping import scrape
 
 EASEL = (sys.executable, "-P", "-m", "easel")
 PATIENCE_SECONDS = 60.0
@@ -113,6 +114,9 @@ async def test_up_serves_mends_itself_and_stops_when_asked(stack: Stack, tmp_pat
         assert found is not None, said
         async with Client(found[1]) as client:
             assert [model.live_workers for model in await client.list_models()] == [1]
+            gateway_metrics, worker_metrics = [await scrape(url) for url in re.findall(r"http://\S+/metrics", said)]
+            assert gateway_metrics.value("easel_build_info", service="gateway") == 1
+            assert worker_metrics.value("easel_build_info", service="worker") == 1
             gateway = next(child for child in psutil.Process(up.pid).children() if "gateway" in child.cmdline())
             gateway.kill()
             assert "starting it again" in await until(up, "gateway is back")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from grpc_status import rpc_status
 from easel.v1 import generation_messages_pb2 as messages
 from easel.v1.generation_pb2 import Generation, GenerationState, Image, Phase, Progress
 from easel.v1.generation_service_pb2_grpc import GenerationServiceServicer, add_GenerationServiceServicer_to_server
-from easel.v1.model_service_pb2 import ListModelsResponse
+from easel.v1.model_service_pb2 import GetModelResponse, ListModelsResponse
 from easel.v1.model_service_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
 
 ID = "01990000-0000-7000-8000-000000000001"
@@ -31,8 +32,14 @@ FAILED = GenerationState.GENERATION_STATE_FAILED
 Script = Callable[[grpc.aio.ServicerContext[Any, Any]], AsyncIterator[messages.GenerateResponse]]
 
 
+def numbered(number: int) -> str:
+    """Name the generation that a batch made as its so-manieth."""
+    return f"{ID[:-3]}{number:03}"
+
+
 def transition(state: GenerationState.ValueType, *, revision: int, attempts: int = 0, **fields: Any) -> Any:
-    generation = Generation(id=ID, state=state, revision=revision, attempt_count=attempts, **fields)
+    fields = {"id": ID, **fields}
+    generation = Generation(state=state, revision=revision, attempt_count=attempts, **fields)
     return messages.GenerateResponse(resume_token=f"r{revision}", generation=generation)
 
 
@@ -41,8 +48,9 @@ def progress(step: int, *, attempt: int = 1, phase: Phase.ValueType = Phase.PHAS
     return messages.GenerateResponse(resume_token=f"a{attempt}s{step}", progress=made)
 
 
-def preview(*, attempt: int) -> Any:
-    return messages.GenerateResponse(preview=messages.Preview(attempt=attempt, data=b"picture"))
+def preview(*, attempt: int = 1, step: int = 1, image_index: int = 0, data: bytes = b"preview") -> Any:
+    made = messages.Preview(attempt=attempt, step=step, image_index=image_index, content_type="image/jpeg", data=data)
+    return messages.GenerateResponse(resume_token=f"a{attempt}p{step}", preview=made)
 
 
 def status(code: grpc.StatusCode, message: str, *details: Message) -> grpc.Status:
@@ -89,16 +97,21 @@ def says(*sent: Any, then: grpc.Status | tuple[grpc.StatusCode, str] | None = No
 
 
 class ScriptedServer(GenerationServiceServicer, ModelServiceServicer):
-    """Plays its scripts call by call; keeps every request, and how each stream ended."""
+    """Plays its scripts call by call, or what `play` makes of a request; keeps all requests and how streams ended."""
 
     def __init__(self, *scripts: Script) -> None:
         self.scripts = deque(scripts)
         self.requests: list[Message] = []
         self.endings: list[str] = []
         self.ended = asyncio.Event()
+        self.hang = False
         self.unary_errors: deque[grpc.Status] = deque()
+        self.refusals: dict[str, grpc.Status] = {}
         self.generation = Generation(id=ID, state=SUCCEEDED, revision=3)
         self.signed: list[Image] = []
+        self.pages = [messages.ListGenerationsResponse()]
+        self.play: Callable[[Any], Script] | None = None
+        self._numbers = itertools.count()
         self.models = ListModelsResponse()
         self.port = 0
         self._server: grpc.aio.Server | None = None
@@ -139,7 +152,9 @@ class ScriptedServer(GenerationServiceServicer, ModelServiceServicer):
         self.requests.append(request)
         ending = "error"
         try:
-            async for message in self.scripts.popleft()(context):
+            await self._refuse(request, context)
+            script = self.play(request) if self.play else self.scripts.popleft()
+            async for message in script(context):
                 yield message
             ending = "ok"
         except (asyncio.CancelledError, GeneratorExit):  # as it waited, or as it sent
@@ -149,14 +164,39 @@ class ScriptedServer(GenerationServiceServicer, ModelServiceServicer):
             self.endings.append(ending)
             self.ended.set()
 
+    async def _refuse(self, request: Message, context: Any) -> None:
+        """Refuse a call whose name, such as `GetGeneration`, has a refusal."""
+        name = type(request).__name__.removesuffix("Request")
+        if name in self.refusals:
+            await context.abort_with_status(self.refusals[name])
+
     async def _unary(self, request: Message, context: Any, answer: Message) -> Any:
         self.requests.append(request)
+        if self.hang:
+            await asyncio.Event().wait()
+        await self._refuse(request, context)
         if self.unary_errors:
             await context.abort_with_status(self.unary_errors.popleft())
         return answer
 
     async def CreateGeneration(self, request: Any, context: Any) -> Any:
         return await self._unary(request, context, messages.CreateGenerationResponse(generation=self.generation))
+
+    async def BatchCreateGenerations(self, request: Any, context: Any) -> Any:
+        answer = messages.BatchCreateGenerationsResponse()
+        for each in request.requests:
+            answer.generations.add(id=numbered(next(self._numbers)), state=QUEUED, revision=1, resolved_spec=each.spec)
+        return await self._unary(request, context, answer)
+
+    async def ListGenerations(self, request: Any, context: Any) -> Any:
+        page = self.pages[int(request.page_token or 0)]
+        return await self._unary(request, context, page)
+
+    async def DeleteGeneration(self, request: Any, context: Any) -> Any:
+        return await self._unary(request, context, messages.DeleteGenerationResponse())
+
+    async def RetryGeneration(self, request: Any, context: Any) -> Any:
+        return await self._unary(request, context, messages.RetryGenerationResponse(generation=self.generation))
 
     async def GetGeneration(self, request: Any, context: Any) -> Any:
         return await self._unary(request, context, messages.GetGenerationResponse(generation=self.generation))
@@ -169,6 +209,9 @@ class ScriptedServer(GenerationServiceServicer, ModelServiceServicer):
 
     async def ListModels(self, request: Any, context: Any) -> Any:
         return await self._unary(request, context, self.models)
+
+    async def GetModel(self, request: Any, context: Any) -> Any:
+        return await self._unary(request, context, GetModelResponse(model=next(iter(self.models.models), None)))
 
 
 class Relay:

@@ -1,4 +1,3 @@
-import asyncio
 import json
 import os
 import re
@@ -7,8 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,108 +16,26 @@ from typer.testing import CliRunner
 
 from easel import __version__
 from easel.cli.main import app
-from easel.cli.run import STATUSES
+from easel.cli.run import status_of
 from easel.client import errors
-from easel.v1.generation_pb2 import Failure, FailureReason, GenerationSpec, ImageFormat, Phase, PhaseTimes
-from easel.v1.model_pb2 import IntRange, Model, ModelDefaults
+from easel.v1.generation_pb2 import Failure, FailureReason, GenerationSpec, ImageFormat, OutputSpec, PreviewSpec
 from easel.v1.model_service_pb2 import ListModelsResponse
+from tests.unit.easel.command_line import FILE, drawing, easel, one_line, resolved, start
 from tests.unit.easel.scripted import (
     FAILED,
     ID,
     QUEUED,
-    RUNNING,
-    SUCCEEDED,
     Answer,
     FileServer,
     ScriptedServer,
     bad_request,
-    picture,
-    progress,
+    error_info,
+    preview,
     retry_info,
     says,
     status,
     transition,
 )
-
-FILE = b"a picture"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run of the command line ended, and what it printed."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-
-async def easel(*arguments: str, folder: Path, environment: Mapping[str, str] | None = None) -> Outcome:
-    """Run the real command line in a process of its own."""
-    process = await start(*arguments, folder=folder, environment=environment)
-    stdout, stderr = await process.communicate()
-    assert process.returncode is not None
-    return Outcome(process.returncode, stdout.decode(), stderr.decode())
-
-
-async def start(
-    *arguments: str, folder: Path, environment: Mapping[str, str] | None = None
-) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "easel", *arguments),
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "120", **(environment or {})},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-def one_line(text: str) -> str:
-    """Check that a text is one line for people, and return it."""
-    assert text.startswith("easel: ")
-    assert text.count("\n") == 1
-    assert text.endswith("\n")
-    return text
-
-
-def resolved(**fields: Any) -> GenerationSpec:
-    spec = GenerationSpec(model="tiny", prompt="a castle", width=64, height=64, steps=20, seed=7, image_count=1)
-    spec.guidance_scale = 7.5
-    spec.MergeFrom(GenerationSpec(**fields))
-    return spec
-
-
-def drawing(*urls: str) -> Any:
-    times = PhaseTimes()
-    times.denoising.FromMilliseconds(1500)
-    images = [picture(FILE, url=url, index=index) for index, url in enumerate(urls)]
-    return says(
-        transition(QUEUED, revision=1, resolved_spec=resolved()),
-        progress(0, attempt=0, phase=Phase.PHASE_UNSPECIFIED, queue_position=2),
-        transition(RUNNING, revision=2, attempts=1, resolved_spec=resolved()),
-        *(progress(step, step_seconds=0.31) for step in range(21)),
-        progress(20, phase=Phase.PHASE_UPLOADING),
-        transition(SUCCEEDED, revision=3, attempts=1, resolved_spec=resolved(), images=images, phase_times=times),
-    )
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    async with ScriptedServer() as running:
-        running.models = ListModelsResponse(
-            models=[
-                Model(
-                    name="tiny",
-                    description="Untrained.",
-                    live_workers=1,
-                    defaults=ModelDefaults(width=64, height=64, steps=50, guidance_scale=7.5, scheduler="pndm"),
-                    width=IntRange(min=64, max=512, multiple_of=8),
-                    height=IntRange(min=64, max=512, multiple_of=8),
-                    schedulers=["ddim", "pndm"],
-                    max_pixel_steps=16_384_000,
-                )
-            ]
-        )
-        yield running
 
 
 async def test_from_a_prompt_to_a_file(server: ScriptedServer, tmp_path: Path) -> None:
@@ -140,7 +56,8 @@ async def test_from_a_prompt_to_a_file(server: ScriptedServer, tmp_path: Path) -
 
 async def test_every_option_reaches_the_spec(server: ScriptedServer, tmp_path: Path) -> None:
     arguments = "--model tiny --steps 20 --seed 0 --width 64 --height 128 --guidance 0 --negative fog --scheduler ddim"
-    arguments += " --count 2 --format webp --timeout 1.5 --request-id mine --out castle.webp"
+    arguments += " --count 2 --format webp --quality 80 --no-metadata --timeout 1.5 --priority -3 --request-id mine"
+    arguments += " --label team=web --label url=a=b --preview previews --preview-every 4 --out castle.webp"
     async with FileServer(Answer(body=FILE)) as files:
         server.scripts.append(drawing(files.url("0"), files.url("1")))
         target = {"EASEL_TARGET": server.target}
@@ -158,8 +75,11 @@ async def test_every_option_reaches_the_spec(server: ScriptedServer, tmp_path: P
         seed=0,
         image_count=2,
         scheduler="ddim",
+        output=OutputSpec(format=ImageFormat.IMAGE_FORMAT_WEBP, quality=80, embed_parameters=False),
+        preview=PreviewSpec(every_steps=4),
+        priority=-3,
+        labels={"team": "web", "url": "a=b"},
     )
-    expected.output.format = ImageFormat.IMAGE_FORMAT_WEBP
     expected.timeout.FromMilliseconds(1500)
     assert request.spec == expected
     assert request.request_id == "mine"
@@ -228,12 +148,33 @@ async def test_a_full_backlog_says_when_to_come_back(server: ScriptedServer, tmp
     assert outcome.stderr == "easel: the backlog is full (try again in 7 s)\n"
 
 
-@pytest.mark.parametrize("command", [["generate", "a castle"], ["models"]], ids=["generate", "models"])
-async def test_nobody_there(server: ScriptedServer, tmp_path: Path, command: list[str]) -> None:
-    await server.stop()
-    outcome = await easel(*command, "--target", server.target, folder=tmp_path)
-    assert outcome.status == 3
-    assert f"no service answers at {server.target}" in one_line(outcome.stderr)
+async def test_previews_are_written_as_they_come(server: ScriptedServer, tmp_path: Path) -> None:
+    shown = (preview(step=5, data=b"rough"), preview(step=5, image_index=1, data=b"other"), preview(step=10))
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.append(drawing(files.url(), between=shown))
+        outcome = await easel(
+            "generate", "a castle", "--preview", "new/previews", "--json", "--target", server.target, folder=tmp_path
+        )
+    assert outcome.status == 0, outcome.stderr
+    written = [f"new/previews/{ID}-{name}.jpg" for name in ("0-5", "1-5", "0-10")]
+    assert json.loads(outcome.stdout)["previews"] == written
+    assert [(tmp_path / path).read_bytes() for path in written] == [b"rough", b"other", b"preview"]
+    request: Any = server.requests[-1]
+    assert request.spec.preview.every_steps == 5
+
+
+async def test_a_preview_that_cannot_be_written(server: ScriptedServer, tmp_path: Path) -> None:
+    play = drawing("http://127.0.0.1:1/0", between=(preview(step=5),))
+
+    async def script(context: Any) -> AsyncIterator[Any]:
+        (tmp_path / "previews").rmdir()
+        async for message in play(context):
+            yield message
+
+    server.scripts.append(script)
+    outcome = await easel("generate", "a castle", "--preview", "previews", "--target", server.target, folder=tmp_path)
+    assert outcome.status == 1
+    assert f"generation {ID} goes on, but previews/{ID}-0-5.jpg cannot be written" in one_line(outcome.stderr)
 
 
 async def test_a_file_that_cannot_be_written(server: ScriptedServer, tmp_path: Path) -> None:
@@ -333,6 +274,21 @@ async def test_models_for_machines(server: ScriptedServer, tmp_path: Path) -> No
     assert outcome.status == 0
     [model] = json.loads(outcome.stdout)["models"]
     assert (model["name"], model["defaults"]["steps"]) == ("tiny", 50)
+    assert (model["max_pixel_steps"], model["previews"]) == (16_384_000, False)
+
+
+async def test_one_model(server: ScriptedServer, tmp_path: Path) -> None:
+    outcome = await easel("models", "tiny", "--target", server.target, folder=tmp_path)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert "Untrained." in outcome.stdout
+    assert server.requests[-1].name == "tiny"  # type: ignore[attr-defined]
+
+
+async def test_an_unknown_model(server: ScriptedServer, tmp_path: Path) -> None:
+    missing = status(grpc.StatusCode.NOT_FOUND, "there is no model 'x'", error_info("ERROR_REASON_MODEL_NOT_FOUND"))
+    server.refusals["GetModel"] = missing
+    outcome = await easel("models", "x", "--target", server.target, folder=tmp_path)
+    assert (outcome.status, outcome.stderr) == (2, "easel: there is no model 'x'\n")
 
 
 async def test_no_models_yet(server: ScriptedServer, tmp_path: Path) -> None:
@@ -348,7 +304,8 @@ runner = CliRunner()
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["generate"], "Missing argument"),
+        (["generate"], "give either a PROMPT or --from FILE"),
+        (["generate", "a", "castle"], "castle"),
         (["generate", "a castle", "--steps", "many"], "--steps"),
         (["generate", "a castle", "--format", "gif"], "--format"),
         (["generate", "a castle", "--nonsense"], "--nonsense"),
@@ -370,7 +327,8 @@ def test_wrong_usage_is_told_in_one_line(arguments: list[str], complaint: str) -
 def test_help_lists_the_commands_and_the_exit_statuses(arguments: list[str]) -> None:
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0
-    for word in ("generate", "models", "up", "demo", "gateway", "worker", "version", "Exit status"):
+    commands = "generate models demo watch get list cancel delete retry url up gateway worker migrate doctor version"
+    for word in (*commands.split(), "Exit status"):
         assert word in result.stdout
 
 
@@ -389,33 +347,82 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     assert "--port" in result.stderr
 
 
-@pytest.mark.parametrize("service", ["gateway", "worker"])
-def test_services_take_over_the_process_with_their_arguments(monkeypatch: pytest.MonkeyPatch, service: str) -> None:
-    executed: list[list[str]] = []
-    monkeypatch.setattr(os, "execv", lambda _, arguments: executed.append(arguments))
-    runner.invoke(app, [service, "migrate"])
-    module = {"gateway": "gateway", "worker": "inference"}[service]
-    assert executed == [[sys.executable, "-P", "-m", module, "migrate"]]
+@pytest.mark.parametrize(
+    ("command", "executed"),
+    [
+        (["gateway"], ["gateway"]),
+        (["gateway", "migrate", "--x"], ["gateway", "migrate", "--x"]),
+        (["worker", "--x"], ["inference", "--x"]),
+        (["migrate"], ["gateway", "migrate"]),
+    ],
+)
+def test_services_take_over_the_process_with_their_arguments(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], executed: list[str]
+) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, arguments: seen.append(arguments))
+    runner.invoke(app, command)
+    assert seen == [[sys.executable, "-P", "-m", *executed]]
 
 
-def test_a_service_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [("worker", "inference"), ("gateway", "gateway"), ("migrate", "gateway"), ("up", "local"), ("demo", "local")],
+)
+def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch, command: str, extra: str) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    result = runner.invoke(app, ["worker"])
+    result = runner.invoke(app, [command])
     assert result.exit_code == 2
-    assert "pip install 'easel[inference]'" in one_line(result.stderr)
+    assert f"pip install 'easel[{extra}]'" in one_line(result.stderr)
 
 
-def test_help_imports_nothing_heavy() -> None:
-    script = "import sys; from easel.cli.main import app\ntry: app(['--help'])\nexcept SystemExit: print(*sys.modules)"
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("easel ge", {"generate", "get"}),
+        ("easel list --st", {"--state"}),
+        ("easel list --state s", {"succeeded"}),
+        ("easel generate --show-as ", {"kitty", "sixel", "blocks"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_values(words: str, expected: set[str]) -> None:
+    asked = {"_EASEL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    finished = subprocess.run(
+        [sys.executable, "-m", "easel"], env={**os.environ, **asked}, capture_output=True, text=True, check=True
+    )
+    assert set(finished.stdout.split()) == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown_and_installed(tmp_path: Path, shell: str) -> None:
+    # Typer asks for the shell that it runs below: one that is called so.
+    (tmp_path / shell).symlink_to("/bin/sh")
+    for what, expected in (("--show-completion", "_EASEL_COMPLETE"), ("--install-completion", "completion installed")):
+        finished = subprocess.run(
+            [tmp_path / shell, "-c", f"{sys.executable} -m easel {what}; exit $?"],
+            env={**os.environ, "HOME": str(tmp_path), "SHELL": f"/bin/{shell}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert expected in finished.stdout
+    assert any("_EASEL_COMPLETE" in path.read_text() for path in tmp_path.rglob("*easel*") if path.is_file())
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["list", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = "import sys; from easel.cli.main import app\n"
+    script += f"try: app({arguments})\nexcept SystemExit: print(*sys.modules)"
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(finished.stdout.splitlines()[-1].split())
     assert "easel.cli.main" in loaded
-    assert loaded.isdisjoint({"grpc", "google.protobuf", "torch", "sqlalchemy", "httpx2", "nats", "pydantic", "minio"})
+    assert loaded.isdisjoint({"grpc", "google.protobuf", "torch", "sqlalchemy", "httpx2", "nats", "minio", "PIL"})
 
 
 def test_every_error_of_the_client_has_an_exit_status_of_its_meaning() -> None:
-    refused = {"InvalidRequest", "NotFound", "Conflict", "FailedPrecondition", "Denied", "Unsupported"}
-    away = {"Exhausted", "Unavailable", "DeadlineExceeded"}
-    for kind in set(errors.BY_STATUS.values()):
-        expected = 2 if kind.__name__ in refused else 3 if kind.__name__ in away else 1
-        assert STATUSES.get(kind, 1) == expected
+    wrong = (errors.InvalidRequest, errors.NotFound, errors.Conflict, errors.FailedPrecondition)
+    refused = (*wrong, errors.Denied, errors.Unsupported)
+    away = (errors.Exhausted, errors.Unavailable, errors.DeadlineExceeded)
+    for kind in {*errors.BY_STATUS.values(), *errors.BY_REASON.values()}:
+        expected = 2 if issubclass(kind, refused) else 3 if issubclass(kind, away) else 1
+        assert status_of(kind()) == expected

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -8,22 +8,18 @@ import pytest
 
 from easel.client import (
     Client,
-    Conflict,
     DeadlineExceeded,
     Defect,
     EaselError,
     Event,
     Exhausted,
-    FailedPrecondition,
     GenerationSpec,
     InvalidRequest,
     NotFound,
     Unavailable,
 )
 from easel.client.channel import is_loopback
-from easel.v1.generation_pb2 import Image, Phase
-from easel.v1.model_pb2 import Model
-from easel.v1.model_service_pb2 import ListModelsResponse
+from easel.v1.generation_pb2 import Phase
 from tests.unit.easel.scripted import (
     FAILED,
     ID,
@@ -322,83 +318,33 @@ async def test_watching_nothing() -> None:
             [event async for event in client.watch(ID)]
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[ScriptedServer]:
-    async with ScriptedServer() as running_server:
-        yield running_server
-
-
-@pytest.fixture
-async def client(server: ScriptedServer) -> AsyncIterator[Client]:
-    async with Client(server.target) as open_client:
-        yield open_client
-
-
-CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
-    "create": lambda client: client.create(SPEC),
-    "get": lambda client: client.get(ID),
-    "cancel": lambda client: client.cancel(ID),
-    "sign_image_urls": lambda client: client.sign_image_urls(ID),
-    "list_models": lambda client: client.list_models(),
-}
-
-
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-async def test_unary_calls_are_repeated_while_the_service_is_away(
-    client: Client, server: ScriptedServer, call: Callable[[Client], Awaitable[object]]
-) -> None:
-    server.unary_errors.extend([status(*UNAVAILABLE), status(*UNAVAILABLE)])
-    await call(client)
-    assert len(server.requests) == 3
-    assert server.requests[0] == server.requests[2]
-
-
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-async def test_other_errors_of_unary_calls_are_raised_at_once(
-    client: Client, server: ScriptedServer, call: Callable[[Client], Awaitable[object]]
-) -> None:
-    server.unary_errors.append(status(grpc.StatusCode.NOT_FOUND, "not here"))
-    with pytest.raises(NotFound, match="not here"):
-        await call(client)
-    assert len(server.requests) == 1
-
-
-async def test_create_makes_a_request_id_of_its_own(client: Client, server: ScriptedServer) -> None:
-    await client.create(SPEC)
-    await client.create(SPEC)
-    ids = {request.request_id for request in server.requests}  # type: ignore[attr-defined]
-    assert len(ids) == 2
-
-
-async def test_a_conflict_names_the_fields_and_the_generation(client: Client, server: ScriptedServer) -> None:
-    info = error_info("ERROR_REASON_REQUEST_ID_CONFLICT", fields="spec.prompt, spec.steps", id=ID)
-    server.unary_errors.append(status(grpc.StatusCode.ALREADY_EXISTS, "used before", info))
-    with pytest.raises(Conflict) as raised:
-        await client.create(SPEC, request_id="mine")
-    assert raised.value.fields == ("spec.prompt", "spec.steps")
-    assert raised.value.generation_id == ID
-
-
-async def test_an_unfinished_generation_has_nothing_to_sign(client: Client, server: ScriptedServer) -> None:
-    info = error_info("ERROR_REASON_GENERATION_NOT_SUCCEEDED", state="GENERATION_STATE_RUNNING")
-    server.unary_errors.append(status(grpc.StatusCode.FAILED_PRECONDITION, "not yet", info))
-    with pytest.raises(FailedPrecondition) as raised:
-        await client.sign_image_urls(ID)
-    assert raised.value.state == "GENERATION_STATE_RUNNING"
-
-
-async def test_answers_arrive_as_they_are(client: Client, server: ScriptedServer) -> None:
-    server.signed = [Image(index=0, url="http://127.0.0.1/0")]
-    server.models = ListModelsResponse(models=[Model(name="tiny")])
-    assert (await client.get(ID)).id == ID
-    assert [image.url for image in await client.sign_image_urls(ID, lifetime_seconds=60)] == ["http://127.0.0.1/0"]
-    assert server.requests[-1].lifetime.seconds == 60  # type: ignore[attr-defined]
-    assert [model.name for model in await client.list_models()] == ["tiny"]
-
-
-async def test_a_client_that_is_not_open_says_so() -> None:
-    with pytest.raises(Unavailable, match="not open"):
-        await Client("127.0.0.1:1").get(ID)
+async def test_previews_come_in_order_and_once_for_each_picture() -> None:
+    script = says(
+        queued,
+        running,
+        preview(step=5),
+        preview(step=5, image_index=1),
+        preview(step=5),
+        preview(step=4, image_index=1),
+        preview(step=10),
+        preview(attempt=2, step=5),
+        preview(step=15),
+        progress(9),
+        progress(1, attempt=2),
+        succeeded,
+        preview(attempt=2, step=20),
+    )
+    async with ScriptedServer(script) as server:
+        events = await draw(server)
+    previews = [event.preview for event in events if event.preview is not None]
+    assert [(each.attempt, each.image_index, each.step) for each in previews] == [
+        (1, 0, 5),
+        (1, 1, 5),
+        (1, 0, 10),
+        (2, 0, 5),
+    ]
+    assert [event.progress.step for event in events if event.progress is not None] == [1]
+    assert not any(event.is_transition for event in events if event.preview is not None)
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,12 @@ def test_every_reason_is_kept(reason: str) -> None:
     assert error.reason == reason
 
 
+def test_reasons_that_are_errors_of_their_own_are_reasons_of_the_service() -> None:
+    assert set(errors.BY_REASON) <= {value.name for value in ErrorReason.DESCRIPTOR.values}
+
+
 def test_every_error_says_something_even_when_the_service_does_not() -> None:
-    for kind in errors.BY_STATUS.values():
+    for kind in (*errors.BY_STATUS.values(), *errors.BY_REASON.values()):
         assert str(kind()) == kind.__doc__
 
 

@@ -1,14 +1,17 @@
 import io
 import itertools
 import re
+import time
 from collections.abc import Callable
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from easel.cli import terminal
-from easel.client import Event, Generation, GenerationSpec, Unavailable
-from easel.v1.generation_pb2 import Phase, PhaseTimes, Progress
+from easel.cli.display import LiveDisplay, PlainDisplay, display_on
+from easel.client import Event, Generation, GenerationSpec, ImageFormat, OutputSpec, Preview, Unavailable
+from easel.v1.generation_pb2 import Failure, Phase, PhaseTimes, Progress
 from easel.v1.model_pb2 import Model
 from tests.unit.easel.scripted import FAILED, ID, QUEUED, RUNNING, SUCCEEDED
 
@@ -38,7 +41,7 @@ class Screen:
     def __init__(self, *, models: tuple[Model, ...] = ()) -> None:
         self._file = io.StringIO()
         self.console = Console(file=self._file, force_terminal=True, width=100, color_system=None)
-        self.display = terminal.display_on(self.console, models=models)
+        self.display = display_on(self.console, models=models)
 
     def everything(self) -> str:
         """Read all frames, as text."""
@@ -122,7 +125,7 @@ def test_a_bar_that_is_full_is_done_and_no_other() -> None:
     screen = Screen()
     with screen.display as display:
         display.show(event(RUNNING, progress=denoising(20)))
-        display.done()
+        display.done(generation(SUCCEEDED), [])
     assert screen.latest().startswith("✔ drawn")
 
 
@@ -138,7 +141,7 @@ def test_plain_lines_of_a_quick_drawing_are_fewer() -> None:
 def plain_steps(*, clock: Callable[[], float], steps: int) -> list[str]:
     """Return the steps that are printed where no terminal is."""
     file = io.StringIO()
-    display = terminal.PlainDisplay(Console(file=file), {}, clock=clock)
+    display = PlainDisplay(Console(file=file), {}, clock=clock)
     for step in range(steps + 1):
         told = Progress(attempt=1, phase=Phase.PHASE_DENOISING, step=step, steps=steps)
         display.show(event(RUNNING, progress=told))
@@ -185,3 +188,51 @@ def test_a_generation_that_never_started_has_no_phases() -> None:
     expired.create_time.FromMilliseconds(1000)
     expired.end_time.FromMilliseconds(2000)
     assert terminal.phase_seconds(expired) == {"rest": 1.0}
+
+
+def test_values_of_a_newer_service_are_no_trouble() -> None:
+    newer = Generation.FromString(b"\x20\x63")  # state = 99
+    assert terminal.state_name(newer) == "UNKNOWN"
+    assert terminal.state_text(newer).plain == "UNKNOWN"
+    assert terminal.failure_name(Failure.FromString(b"\x08\x63")) == "UNKNOWN"
+    assert terminal.format_name(OutputSpec.FromString(b"\x08\x63")) == "unknown"
+    assert terminal.state_name(generation(FAILED)) == "FAILED"
+    assert terminal.format_name(OutputSpec(format=ImageFormat.IMAGE_FORMAT_PNG)) == "png"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59, "59 s"), (61, "1 min"), (3599, "59 min"), (7300, "2 h"), (86_399, "23 h"), (900_000, "10 d")],
+)
+def test_an_age_is_told_in_its_largest_unit(seconds: float, text: str) -> None:
+    moment = Timestamp()
+    moment.FromNanoseconds(time.time_ns() - int(seconds * 1e9))
+    assert terminal.age(moment) == text
+
+
+def test_an_age_is_never_below_zero() -> None:
+    moment = Timestamp()
+    moment.FromNanoseconds(time.time_ns() + 10**12)
+    assert terminal.age(moment) == "0 s"
+
+
+def test_a_text_in_a_line_has_no_breaks_and_nothing_that_moves_the_cursor() -> None:
+    assert terminal.shortened("a\n\tcastle", 60) == "a castle"
+    assert terminal.shortened("a\x1b[2Jcastle\u202e", 60) == "a\ufffd[2Jcastle\ufffd"
+    assert terminal.shortened("x" * 61, 60) == "x" * 59 + "…"
+
+
+def test_a_preview_is_drawn_above_the_bar_until_the_end() -> None:
+    screen = Screen()
+    with LiveDisplay(screen.console, {}, draw_preview=lambda shown: f"preview {shown.step}") as display:
+        display.show(event(RUNNING, attempts=1))
+        display.show(Event(generation=generation(RUNNING), preview=Preview(step=5)))
+        display.show(event(RUNNING, progress=denoising(6)))
+        screen.console.print(display._render())
+        assert "preview 5" in screen.everything()
+    assert "denoising" in screen.latest()
+    assert "preview" not in screen.latest()
+
+
+def test_previews_are_not_drawn_where_nobody_asked_for_them() -> None:
+    assert "preview" not in shown(Event(generation=generation(RUNNING), preview=Preview(step=5))).everything()

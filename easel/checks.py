@@ -1,0 +1,160 @@
+"""The checks of `easel doctor` that both services share: whether NATS and the storage do what they must."""
+
+import asyncio
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
+
+import httpx2
+import nats.errors
+import nats.js.errors
+import urllib3.exceptions
+from minio.error import MinioException, S3Error
+from nats.aio.client import Client as NatsClient
+
+from easel import objects, subjects
+from easel.finding import Finding, Verdict
+from easel.settings import Settings
+
+TIMEOUT_SECONDS = 5.0
+STREAMS = (subjects.TASKS_STREAM, subjects.RESULTS_STREAM, subjects.PROGRESS_STREAM)
+
+#: S3 refuses requests whose clock differs by 15 minutes; long before that something is wrong.
+MOST_SKEW_SECONDS = 60.0
+#: A Date header is cut to whole seconds, and the answer was under way.
+LEAST_SKEW_SECONDS = 3.0
+
+
+async def check_nats(settings: Settings, *, with_streams: bool) -> list[Finding]:
+    """Check that NATS lets us in, and, with the gateway's credentials, that the streams are there."""
+    url = settings.nats_url.get_secret_value()
+    place = urlsplit(url).netloc.rpartition("@")[2]
+    errors: list[Exception] = []
+
+    async def keep(error: Exception) -> None:
+        errors.append(error)
+
+    client = NatsClient()
+    try:
+        # Its own limits hold for each of many tries.
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await client.connect(
+                url, name="easel-doctor", allow_reconnect=False, max_reconnect_attempts=1, error_cb=keep
+            )
+        version = client.connected_server_version
+        found = [Finding("NATS", Verdict.OK, f"{place}, version {version.major}.{version.minor}.{version.patch}")]
+        return [*found, *await _check_streams(client)] if with_streams else found
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        why = _first_line(errors[0] if errors else error)
+        return [Finding("NATS", Verdict.FAIL, f"{place}: {why}", "EASEL_NATS_URL says where it is, and who we are")]
+    finally:
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await client.close()
+
+
+async def check_storage(settings: Settings) -> list[Finding]:
+    """Check that the bucket is there, that signed URLs work, and that the clocks agree."""
+    return await asyncio.to_thread(lambda: list(_check_storage(settings)))
+
+
+async def _check_streams(client: NatsClient) -> list[Finding]:
+    jetstream = client.jetstream(timeout=TIMEOUT_SECONDS)
+    missing = []
+    for stream in STREAMS:
+        try:
+            await jetstream.stream_info(stream)
+        except nats.js.errors.NotFoundError:
+            missing.append(stream)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            hint = "start nats-server with `-js`, or let this user use JetStream"
+            return [Finding("JetStream", Verdict.FAIL, f"it does not answer: {_first_line(error)}", hint)]
+    if missing:
+        hint = "a gateway makes them when it starts"
+        return [Finding("JetStream", Verdict.WARN, f"no {', '.join(missing)} yet", hint)]
+    return [Finding("JetStream", Verdict.OK, f"{len(STREAMS)} streams")]
+
+
+def _check_storage(settings: Settings) -> Iterator[Finding]:
+    store = objects.connect(settings, endpoint=settings.s3_endpoint)
+    place = f"bucket {settings.s3_bucket} at {settings.s3_endpoint}"
+    try:
+        there = store.bucket_exists(settings.s3_bucket)
+    except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        why = f"{error.code}: {error.message}" if isinstance(error, S3Error) else _first_line(error)
+        hint = "EASEL_S3_ENDPOINT says where it is, EASEL_S3_ACCESS_KEY and EASEL_S3_SECRET_KEY open it"
+        yield Finding("S3", Verdict.FAIL, f"{place}: {why}", hint)
+        return
+    if not there:
+        yield Finding("S3", Verdict.WARN, f"no {place}", "a worker that may makes it when it starts")
+        return
+    yield Finding("S3", Verdict.OK, place)
+    yield from _check_signed_url(settings)
+
+
+def _check_signed_url(settings: Settings) -> Iterator[Finding]:
+    """Fetch something that is not there: storage says so only to those whose signature it accepts."""
+    endpoint = settings.s3_public_endpoint or settings.s3_endpoint
+    signer = objects.connect(settings, endpoint=endpoint)
+    key = f"doctor/{uuid.uuid4()}"
+    url = signer.presigned_get_object(settings.s3_bucket, key, expires=timedelta(minutes=1))
+    try:
+        answer = httpx2.get(url, timeout=TIMEOUT_SECONDS)
+    except httpx2.TransportError as error:
+        hint = "EASEL_S3_PUBLIC_ENDPOINT is where clients reach the storage; from here it is out of reach"
+        yield Finding("signed URLs", Verdict.FAIL, f"{endpoint}: {_first_line(error)}", hint)
+        return
+    yield judge_signature(answer, endpoint)
+    yield from judge_clock(answer)
+
+
+def judge_signature(answer: httpx2.Response, endpoint: str) -> Finding:
+    """Judge by what storage says of something that is not there whether it took the signature."""
+    code = _s3_code(answer.text)
+    if answer.status_code == httpx2.codes.NOT_FOUND and code != "NoSuchBucket":
+        return Finding("signed URLs", Verdict.OK, f"{endpoint} takes them")
+    if code == "AccessDenied":
+        hint = "it may be that this key may not list the bucket, and then nothing is wrong"
+        return Finding("signed URLs", Verdict.WARN, f"{endpoint} tells nothing of what is not there", hint)
+    hint = "a proxy before the storage must leave host and path as they are; EASEL_S3_REGION must be the storage's"
+    return Finding("signed URLs", Verdict.FAIL, f"{endpoint} answers {answer.status_code} {code}", hint)
+
+
+def judge_clock(answer: httpx2.Response) -> Iterator[Finding]:
+    """Compare the clock of an answer with ours."""
+    try:
+        theirs = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+    except (KeyError, ValueError):
+        return
+    skew_seconds = abs(time.time() - theirs)
+    if skew_seconds > MOST_SKEW_SECONDS:
+        hint = "set the clocks by NTP: signatures are refused at 15 minutes"
+        yield Finding("clock", Verdict.FAIL, f"{skew_seconds:.0f} s apart from the storage's", hint)
+    elif skew_seconds > LEAST_SKEW_SECONDS:
+        yield Finding("clock", Verdict.WARN, f"{skew_seconds:.0f} s apart from the storage's", "set the clocks by NTP")
+    else:
+        yield Finding("clock", Verdict.OK, "the storage's agrees")
+
+
+def _s3_code(body: str) -> str:
+    """Take the code out of the XML of an S3 error; empty when it is something else."""
+    try:
+        return ElementTree.fromstring(body).findtext("Code") or ""  # noqa: S314  # what our own storage sent
+    except ElementTree.ParseError:
+        return ""
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)  # asyncio's own words name the call and not what is wrong
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def in_order(parts: Sequence[list[Finding]]) -> list[Finding]:
+    """Put the findings of several checks one after another."""
+    return [finding for part in parts for finding in part]

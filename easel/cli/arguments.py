@@ -1,0 +1,175 @@
+"""Arguments and options that several commands share, and how their texts are read.
+
+Nothing heavy is imported here, so that `easel --help` stays quick.
+"""
+
+import importlib.util
+import re
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from easel.cli.exits import BAD_REQUEST, complain
+
+if TYPE_CHECKING:
+    from easel.cli.picture import Gallery
+
+FILES = "Files"
+REQUEST = "The request"
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+
+_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+#: A century, which nobody means, and which every clock can count.
+MOST_SECONDS = 100 * 365 * 86_400
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) ?([a-z]*)")
+
+
+def seconds(text: str) -> float:
+    """Read a duration: `90`, `1.5 s`, `10min`, `2h`, `7d`."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is not None and found[2] in _UNITS:
+        duration_seconds = float(found[1]) * _UNITS[found[2]]
+        if duration_seconds < MOST_SECONDS:
+            return duration_seconds
+    raise typer.BadParameter(f"{text!r} is no duration such as 90, 10min, 2h or 7d")
+
+
+def moment(text: str) -> datetime:
+    """Read a moment: how long ago, as `2h`, or a date with or without a time and a zone, as `2026-01-31T18:00`.
+
+    Without a zone it is in the time of this machine.
+    """
+    ago = _DURATION.fullmatch(text.strip())
+    if ago is not None and ago[2]:
+        return datetime.now(UTC) - timedelta(seconds=seconds(text))
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no moment such as 2h (ago), 2026-01-31 or 2026-01-31T18:00") from None
+
+
+class Label(NamedTuple):
+    """A key and a value."""
+
+    key: str
+    value: str
+
+
+def label(text: str) -> Label:
+    """Read a label: `team=web`."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise typer.BadParameter(f"{text!r} is no label such as team=web")
+    return Label(key, value)
+
+
+def open_gallery(*, show: bool, show_as: "ShowAs | None", as_json: bool) -> "Gallery | None":
+    """Make what shows pictures in the terminal, if it was asked for.
+
+    Raises:
+        typer.BadParameter: standard output is for machines, or no terminal.
+        typer.Exit: Pillow is missing, and one line was printed that says so.
+    """
+    if not show and show_as is None:
+        return None
+    if as_json:
+        raise typer.BadParameter("pictures and JSON do not go together", param_hint="--show")
+    if importlib.util.find_spec("PIL") is None:
+        complain("showing pictures needs Pillow, which is not installed here: pip install 'easel[show]'")
+        raise typer.Exit(BAD_REQUEST)
+    from easel.cli.picture import Gallery
+
+    return Gallery.open(show_as)
+
+
+class Format(StrEnum):
+    """File formats by the names people know."""
+
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+
+class State(StrEnum):
+    """Where a generation stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Reason(StrEnum):
+    """Why a generation FAILED."""
+
+    MODEL_ERROR = "model-error"
+    OUT_OF_MEMORY = "out-of-memory"
+    INVALID_OUTPUT = "invalid-output"
+    STORAGE = "storage"
+    DEAD_LETTER = "dead-letter"
+
+
+class ShowAs(StrEnum):
+    """How a terminal shows pictures."""
+
+    KITTY = "kitty"
+    SIXEL = "sixel"
+    #: Half a character for a pixel, everywhere.
+    BLOCKS = "blocks"
+
+
+Target = Annotated[
+    str, typer.Option(envvar="EASEL_TARGET", metavar="HOST:PORT", help="The gateway to talk to.", show_default=True)
+]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON and nothing else: one object a line.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a generation.", show_default=False)]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="The ids of generations.", show_default=False)]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="PATH",
+        help="Where to write the picture: a file, or an existing folder.",
+        rich_help_panel=FILES,
+    ),
+]
+Previews = Annotated[
+    Path | None,
+    typer.Option(
+        "--preview",
+        metavar="DIR",
+        help="Write previews into this folder, as ID-PICTURE-STEP.jpg.",
+        rich_help_panel=FILES,
+    ),
+]
+Show = Annotated[
+    bool, typer.Option("--show", metavar="", help="Show the picture in the terminal.", rich_help_panel=FILES)
+]
+ShowAsOption = Annotated[
+    ShowAs | None,
+    typer.Option(
+        "--show-as", help="The same, in this way; --show asks the terminal for the best.", rich_help_panel=FILES
+    ),
+]
+Labels = Annotated[
+    list[Label] | None,
+    typer.Option(
+        "--label",
+        metavar="KEY=VALUE",
+        parser=label,
+        help="A label; may be given several times.",
+    ),
+]
+RequestId = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT", help="Sent again with the same request, it gives the same generation.", rich_help_panel=REQUEST
+    ),
+]

@@ -1,0 +1,75 @@
+"""The commands that run the service, or look after it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from easel import __version__
+from easel.cli.arguments import DEFAULT_TARGET, Json, Target
+from easel.cli.installed import become, needs_local
+
+PANEL = "The service"
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+commands = typer.Typer()
+
+
+def print_version(asked: bool) -> None:
+    """Print the version and end, if asked to."""
+    if asked:
+        print("easel", __version__)
+        raise typer.Exit
+
+
+@commands.command(rich_help_panel=PANEL)
+def up(
+    *,
+    data: Annotated[Path, typer.Option(help="The folder in which everything is kept.")] = Path(".easel"),
+    workers: Annotated[int, typer.Option(min=1, help="How many workers.")] = 1,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 takes a free one.")] = 50051,
+    model: Annotated[
+        str | None, typer.Option(help="A diffusers folder or hub id; EASEL_MODEL or the built-in one when absent.")
+    ] = None,
+) -> None:
+    """Run the whole service here until Ctrl-C; what it keeps is there again the next time."""
+    needs_local("up")
+    from easel.cli import up as command
+
+    command.up(folder=data, workers=workers, port=port, model=model)
+
+
+@commands.command(context_settings=PASS_ON, rich_help_panel=PANEL)
+def gateway(context: typer.Context) -> None:
+    """Run a gateway in the foreground."""
+    become("gateway", arguments=context.args)
+
+
+@commands.command(context_settings=PASS_ON, rich_help_panel=PANEL)
+def worker(context: typer.Context) -> None:
+    """Run a worker in the foreground."""
+    become("inference", arguments=context.args)
+
+
+@commands.command(rich_help_panel=PANEL)
+def migrate() -> None:
+    """Bring the database of EASEL_DATABASE_URL to the newest schema."""
+    become("gateway", arguments=["migrate"])
+
+
+@commands.command(rich_help_panel=PANEL)
+def doctor(
+    *,
+    target: Target = DEFAULT_TARGET,
+    as_json: Json = False,
+) -> None:
+    """Check what Easel needs on this machine and around it, and say what to do about what is wrong."""
+    from easel.cli import doctor as command
+
+    command.doctor(target=target, as_json=as_json)
+
+
+@commands.command(rich_help_panel=PANEL)
+def version() -> None:
+    """Print the version."""
+    print_version(True)

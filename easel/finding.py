@@ -1,0 +1,65 @@
+"""What `easel doctor` finds; its own checks, and those that the services make in processes of their own."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+ENV_FILE = Path(".env")
+
+
+class Verdict(StrEnum):
+    """How a check came out."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    #: There was nothing to check.
+    SKIP = "skip"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    #: What was looked at.
+    check: str
+    verdict: Verdict
+    #: What was seen, in a few words.
+    found: str
+    #: What to do about it.
+    hint: str = ""
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            fields = json.loads(line)
+            return cls(**fields | {"verdict": Verdict(fields["verdict"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{line!r} is no finding") from error
+
+    def to_json(self) -> str:
+        """Write it in one line."""
+        return json.dumps(asdict(self))
+
+
+def report(findings: Iterable[Finding]) -> None:
+    """Print findings for the one who started this process, a line for each."""
+    for finding in findings:
+        print(finding.to_json(), flush=True)
+
+
+def is_set(setting: str) -> bool:
+    """Whether a setting, such as `EASEL_MODEL`, is in the environment or in `.env`."""
+    if os.environ.get(setting):
+        return True
+    lines = ENV_FILE.read_text(encoding="utf-8").splitlines() if ENV_FILE.is_file() else []
+    return any(line.strip().removeprefix("export ").startswith(f"{setting}=") for line in lines)
