@@ -6,14 +6,12 @@ each with `{seconds, sha256}`: of `__call__` alone, and of the picture's RGB byt
 
 import asyncio
 import hashlib
-import json
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from dataclasses import asdict, dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from bench.child import Child, answer_questions
 from inference.models import quieten
 
 
@@ -37,41 +35,26 @@ class Drawn:
     sha256: str
 
 
-class StockPipeline:
+class StockPipeline(Child):
     """The pipeline as a child process, with as many CPU threads as it is compared with."""
 
-    _process: Process
-
     def __init__(self, folder: str, *, threads: int) -> None:
-        self._arguments = (folder, str(threads))
-
-    async def __aenter__(self) -> Self:
-        command = [sys.executable, "-m", "bench.pipeline", *self._arguments]
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        await self._process.wait()
+        super().__init__("bench.pipeline", folder, str(threads))
 
     async def draw(self, drawing: Drawing) -> Drawn:
         """Draw one picture."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(asdict(drawing)).encode() + b"\n")
-        await self._process.stdin.drain()
-        return Drawn(**json.loads(await self._process.stdout.readline()))
+        return Drawn(**await self.ask(asdict(drawing)))
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer until nobody asks any more."""
     folder, threads = sys.argv[1:]
     pipeline = _load(folder, threads=int(threads))
-    for line in sys.stdin:
-        print(json.dumps(asdict(_draw(pipeline, Drawing(**json.loads(line))))), flush=True)
+
+    async def draw(question: dict[str, Any]) -> dict[str, Any]:
+        return asdict(_draw(pipeline, Drawing(**question)))
+
+    asyncio.run(answer_questions(draw))
 
 
 def _load(folder: str, *, threads: int) -> Any:

@@ -152,6 +152,8 @@ def _s3_code(body: str) -> str:
 def _first_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)  # asyncio's own words name the call and not what is wrong
+    if isinstance(error, TimeoutError):
+        return "no answer"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

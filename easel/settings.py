@@ -57,7 +57,9 @@ OptionalAddress = Annotated[str, AfterValidator(_check_optional_address)]
 class Settings(BaseSettings):
     """What gateway and workers need alike. Every field is the environment variable of its name after `EASEL_`."""
 
-    model_config = SettingsConfigDict(env_prefix="EASEL_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="EASEL_", env_file=".env", extra="ignore", frozen=True, allow_inf_nan=False
+    )
 
     nats_url: SecretStr = Field(
         SecretStr("nats://127.0.0.1:4222"), description="NATS, with user and password where it wants them."

@@ -133,10 +133,12 @@ class Acceptance:
             self._backlog.admit(Counter(request.resolved_spec.model for request in requests))
         except BacklogFull:
             # What was accepted before is not refused now.
-            found = [await self.find_generation(request) for request in requests]
-            originals = [one for one in found if one is not None]
-            if len(originals) < len(found):
-                raise
+            originals = []
+            for request in requests:
+                original = await self.find_generation(request)
+                if original is None:
+                    raise
+                originals.append(original)
             return originals
         return None
 

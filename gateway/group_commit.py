@@ -16,8 +16,9 @@ from gateway.record.generations import Generations, NewGeneration
 #: How many rows one statement stores at most.
 MAX_ROWS = 100
 
-#: The wait after a commit that several have shared, so that more share the next one.
-GATHER_SECONDS = 0.003
+#: The wait after a commit that a crowd has shared, so that more share the next one: time that the others get.
+GATHER_SECONDS = 0.008
+CROWD = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class GroupCommit:
         while self._waiting:
             group, self._waiting = self._waiting[:MAX_ROWS], self._waiting[MAX_ROWS:]
             await self._commit([one for one in group if not one.answer.done()])
-            if len(group) > 1:
+            if len(group) >= CROWD:
                 await asyncio.sleep(GATHER_SECONDS)
         self._committing = None
 

@@ -1,6 +1,7 @@
 """The hub: one subscription per gateway for all its watchers, and their mailboxes."""
 
 import asyncio
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from easel.worker.v1.task_pb2 import Nudge
 from gateway.errors import ShuttingDown
 from gateway.record.generations import Generations
 from gateway.reports import read_report
+
+#: Comes after every revision: of a generation that was purged, whose watchers find that out when they look.
+GONE = sys.maxsize
 
 
 class Mailbox:
@@ -106,11 +110,12 @@ class Hub:
 
     async def recheck(self) -> None:
         """Look all watched generations up at once, so that a lost nudge never hangs a watcher."""
-        if not self._mailboxes:
+        watched = list(self._mailboxes)
+        if not watched:
             return
-        revisions = await self._generations.get_revisions(list(self._mailboxes))
-        for generation_id, revision in revisions.items():
-            self._hear_of(generation_id, revision)
+        revisions = await self._generations.get_revisions(watched)
+        for generation_id in watched:
+            self._hear_of(generation_id, revisions.get(generation_id, GONE))
 
     def close(self) -> None:
         """End all watchers, present and to come."""

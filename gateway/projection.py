@@ -1,7 +1,9 @@
 """The projection: takes results off the stream RESULTS and commits them to the record."""
 
+import asyncio
 import contextlib
 import uuid
+from collections.abc import Sequence
 
 import nats.errors
 import nats.js.errors
@@ -23,6 +25,8 @@ from gateway.record.generation import Change, State
 from gateway.record.generations import Attempt, Generations, RetryPolicy
 
 BATCH = 64
+#: How many results are committed at the same time; any order will do, since each is fenced by its attempt.
+CONCURRENCY = 4
 FETCH_SECONDS = 1.0
 ACK_SECONDS = 2.0
 PUT_BACK_SECONDS = 1.0
@@ -59,9 +63,9 @@ class Projection:
             DatabaseUnavailable: nothing was acknowledged of what was not committed; it comes again.
         """
         messages = await self._fetch()
-        for index, message in enumerate(messages):
+        for index in range(0, len(messages), CONCURRENCY):
             try:
-                await self._take(message)
+                await self._take_all(messages[index : index + CONCURRENCY])
             except BaseException:
                 await self._put_back(messages[index:])
                 raise
@@ -87,6 +91,13 @@ class Projection:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
 
+    async def _take_all(self, messages: Sequence[Msg]) -> None:
+        """Take results side by side; an error is raised when all have come to their ends."""
+        outcomes = await asyncio.gather(*(self._take(message) for message in messages), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
     async def _take(self, message: Msg) -> None:
         try:
             await self._commit(_read(message))
@@ -103,12 +114,10 @@ class Projection:
         else:
             await self._acknowledge(message)
 
-    async def _put_back(self, messages: list[Msg]) -> None:
+    async def _put_back(self, messages: Sequence[Msg]) -> None:
         for message in messages:
-            try:
+            with contextlib.suppress(nats.errors.Error):  # taken already; else it comes again by itself, only later
                 await message.nak(delay=PUT_BACK_SECONDS)
-            except nats.errors.Error:
-                return  # they come again by themselves, only later
 
     async def _commit(self, result: Result) -> None:
         annotate(generation_id=result.generation_id, attempt=result.attempt)

@@ -38,14 +38,20 @@ class Retention:
         await self._remove_objects()
 
     async def _purge_generations(self) -> None:
-        if self._retention is not None:
-            while await self._removal.schedule(self._retention) == ROWS:
-                pass
+        if self._retention is None:
+            return  # also what has a time to go since there was one: nothing may be lost against the settings
+        while await self._removal.schedule(self._retention) == ROWS:
+            pass
         while purged := await self._removal.purge():
             logger.info("purged {} generations", purged, action="purge")
 
     async def _remove_objects(self) -> None:
         while prefixes := await self._removal.get_due_prefixes(backup_age=self._backup_age, limit=PREFIXES):
-            counts = await asyncio.gather(*(self._bucket.remove(prefix) for prefix in prefixes))
-            await self._removal.confirm_removed(prefixes, backup_age=self._backup_age)
-            logger.info("removed {} objects of {} attempts", sum(counts), len(prefixes), action="remove_objects")
+            outcomes = await asyncio.gather(*map(self._bucket.remove, prefixes), return_exceptions=True)
+            counts = {prefix: count for prefix, count in zip(prefixes, outcomes, strict=True) if isinstance(count, int)}
+            # What the bucket refuses must not keep the rest.
+            await self._removal.confirm_removed(list(counts), backup_age=self._backup_age)
+            logger.info("removed {} objects of {} attempts", sum(counts.values()), len(counts), action="remove_objects")
+            for refused in outcomes:
+                if isinstance(refused, BaseException):
+                    raise refused

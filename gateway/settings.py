@@ -8,6 +8,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from easel.settings import Address, OptionalAddress, Settings
 
 SWEEPS_PER_LEASE = 5
+#: A century: times far beyond are more than Python can tell.
+MAX_DAYS = 36_500
 
 
 class GatewaySettings(Settings):
@@ -31,10 +33,16 @@ class GatewaySettings(Settings):
     topology_seconds: float = Field(5, gt=0, description="How often the streams on NATS are made sure of.")
     url_lifetime_seconds: int = Field(3600, ge=1, le=604_800, description="How long signed URLs work by default.")
     retention_days: float | None = Field(
-        None, gt=0, description="How long final generations are kept, with their pictures; for ever when not set."
+        None,
+        gt=0,
+        le=MAX_DAYS,
+        description="How long final generations are kept, with their pictures; for ever when not set.",
     )
     backup_days: float = Field(
-        7, ge=0, description="How long pictures outlive their generation, so that a restored backup finds them."
+        7,
+        ge=0,
+        le=MAX_DAYS,
+        description="How long pictures outlive their generation, so that a restored backup finds them.",
     )
     removal_seconds: float = Field(30, gt=0, description="How often it is looked for what is to be removed.")
     drain_grace_seconds: float = Field(10, ge=0, description="How long running calls may take to end at shutdown.")

@@ -3,7 +3,7 @@
 Nothing heavy is imported here, so that `easel --help` stays quick.
 """
 
-import importlib.util
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from easel.cli.exits import BAD_REQUEST, complain
+from easel.cli.installed import is_installed
 
 if TYPE_CHECKING:
     from easel.cli.picture import Gallery
@@ -67,6 +68,24 @@ def label(text: str) -> Label:
     return Label(key, value)
 
 
+def address(text: str) -> str:
+    """Read the address of a gateway: `host:port`, or any other target of gRPC's."""
+    if not text.strip() or text.startswith(("http://", "https://")):
+        raise typer.BadParameter(f"{text!r} is no address such as {DEFAULT_TARGET}")
+    return text
+
+
+def file_or_folder(text: str) -> Path:
+    """Read where to write pictures; what ends in a slash is a folder, which is made unless it is there."""
+    path = Path(text)
+    if text.endswith(os.sep):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise typer.BadParameter(f"cannot make {text}: {error.strerror}") from error
+    return path
+
+
 def open_gallery(*, show: bool, show_as: "ShowAs | None", as_json: bool) -> "Gallery | None":
     """Make what shows pictures in the terminal, if it was asked for.
 
@@ -78,7 +97,7 @@ def open_gallery(*, show: bool, show_as: "ShowAs | None", as_json: bool) -> "Gal
         return None
     if as_json:
         raise typer.BadParameter("pictures and JSON do not go together", param_hint="--show")
-    if importlib.util.find_spec("PIL") is None:
+    if not is_installed("show"):
         complain("showing pictures needs Pillow, which is not installed here: pip install 'easel[show]'")
         raise typer.Exit(BAD_REQUEST)
     from easel.cli.picture import Gallery
@@ -125,18 +144,26 @@ class ShowAs(StrEnum):
 
 
 Target = Annotated[
-    str, typer.Option(envvar="EASEL_TARGET", metavar="HOST:PORT", help="The gateway to talk to.", show_default=True)
+    str,
+    typer.Option(
+        envvar="EASEL_TARGET",
+        metavar="HOST:PORT",
+        parser=address,
+        help="The gateway to talk to.",
+        show_default=True,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON and nothing else: one object a line.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a generation.", show_default=False)]
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="The ids of generations.", show_default=False)]
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="The ids of generations.", show_default=False)]
 Out = Annotated[
     Path | None,
     typer.Option(
         "--out",
         "-o",
         metavar="PATH",
-        help="Where to write the picture: a file, or an existing folder.",
+        parser=file_or_folder,
+        help="Where to write the picture: a file, or a folder; one that is not there yet ends in a slash.",
         rich_help_panel=FILES,
     ),
 ]

@@ -58,7 +58,7 @@ class Bars(Protocol):
     def begin(self, prompt: str) -> Display:
         """Show one more of them."""
 
-    def refused(self, prompt: str, error: EaselError) -> None:
+    def refused(self, prompt: str, why: str) -> None:
         """Show that one of them was not accepted."""
 
     def held_up(self, error: EaselError | None) -> None:
@@ -100,10 +100,10 @@ class LiveBars:
         self._tally.under_way += 1
         return OneOfBars(self._bars, self._models, prompt=shortened(prompt, LONGEST_PROMPT), owner=self)
 
-    def refused(self, prompt: str, error: EaselError) -> None:
+    def refused(self, prompt: str, why: str) -> None:
         """Print a line."""
         self._tally.failed += 1
-        self.print_failed(prompt, error)
+        self.print_failed(prompt, why)
 
     def held_up(self, error: EaselError | None) -> None:
         """Say so below the bars."""
@@ -122,10 +122,10 @@ class LiveBars:
         line = Text.assemble(("✔ ", "green"), files, (f"  {took}  ", MUTED), shortened(prompt, LONGEST_PROMPT))
         self._console.print(line, no_wrap=True, overflow="ellipsis")
 
-    def print_failed(self, prompt: str, error: EaselError) -> None:
+    def print_failed(self, prompt: str, why: str) -> None:
         """Print a line for one that nothing came of."""
         what = shortened(prompt, LONGEST_PROMPT)
-        self._console.print(Text.assemble(("✘ ", "red"), what, (f"  {error}", "red")), soft_wrap=True)
+        self._console.print(Text.assemble(("✘ ", "red"), what, (f"  {why}", "red")), soft_wrap=True)
 
     def _render(self) -> RenderableType:
         tasks = self._bars.tasks
@@ -166,7 +166,7 @@ class OneOfBars(Bar):
     def failed(self, error: EaselError) -> None:
         """Make room, and print a line."""
         self._leave(drawn=False)
-        self._owner.print_failed(self._prompt, error)
+        self._owner.print_failed(self._prompt, str(error))
 
     def _leave(self, *, drawn: bool) -> None:
         self._bars.remove_task(self._task)
@@ -191,9 +191,9 @@ class PlainBars:
         """Wait for its end."""
         return _PlainBar(prompt, owner=self)
 
-    def refused(self, prompt: str, error: EaselError) -> None:
+    def refused(self, prompt: str, why: str) -> None:
         """Print a line."""
-        self.failed(prompt, error)
+        self.failed(prompt, why)
 
     def held_up(self, error: EaselError | None) -> None:
         """Print a line when it begins."""
@@ -206,10 +206,10 @@ class PlainBars:
         self._tally.drawn += 1
         self._print(f"{self._count} drawn {', '.join(map(str, paths))} {shortened(prompt, LONGEST_PROMPT)}")
 
-    def failed(self, prompt: str, error: EaselError) -> None:
+    def failed(self, prompt: str, why: str) -> None:
         """Print a line."""
         self._tally.failed += 1
-        self._print(f"{self._count} failed {shortened(prompt, LONGEST_PROMPT)}: {error}")
+        self._print(f"{self._count} failed {shortened(prompt, LONGEST_PROMPT)}: {why}")
 
     @property
     def _count(self) -> str:
@@ -236,4 +236,4 @@ class _PlainBar:
         self._owner.drawn(self._prompt, paths)
 
     def failed(self, error: EaselError) -> None:
-        self._owner.failed(self._prompt, error)
+        self._owner.failed(self._prompt, str(error))

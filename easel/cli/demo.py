@@ -1,19 +1,17 @@
 """`easel demo`: a stack of its own, one picture, and everything stopped again."""
 
 import asyncio
-import sys
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
 from easel import logs
 from easel.cli import startup
 from easel.cli.drawing import Wishes, draw
-from easel.cli.exits import INTERRUPTED, NO_PICTURE
+from easel.cli.exits import INTERRUPTED, NO_PICTURE, complain
 from easel.cli.generate import generating
 from easel.cli.run import say
-from easel.cli.terminal import ACCENT, MUTED, precise
+from easel.cli.terminal import ACCENT, MUTED, Output, precise
 from easel.client import EaselError, GenerationSpec
 from easel.embedded import Stack, StackFailed
 
@@ -47,7 +45,7 @@ def demo(spec: GenerationSpec, *, out: Path | None, folder: Path) -> None:
 
 
 async def _demo(stack: Stack, spec: GenerationSpec, wishes: Wishes) -> None:
-    console = Console(highlight=False)
+    console = Output()
     with startup.cancelled_by_signals():
         try:
             took_seconds = await startup.start(stack, console=console)
@@ -63,5 +61,5 @@ async def _demo(stack: Stack, spec: GenerationSpec, wishes: Wishes) -> None:
 
 
 def _fail(message: str) -> None:
-    print("easel:", message, file=sys.stderr)
+    complain(message)
     raise typer.Exit(NO_PICTURE)

@@ -39,7 +39,7 @@ def describe(generation: Generation, *, paths: Sequence[Path] = (), **more: obje
     }
 
 
-def describe_event(event: Event, *, preview_path: Path | None) -> dict[str, object]:
+def describe_event(event: Event, *, preview_path: Path | None = None, paths: Sequence[Path] = ()) -> dict[str, object]:
     """Describe one thing that happened, `event` saying of which kind it is."""
     token = {"resume_token": event.resume_token}
     if event.progress is not None:
@@ -47,7 +47,7 @@ def describe_event(event: Event, *, preview_path: Path | None) -> dict[str, obje
     if event.preview is not None:
         path = None if preview_path is None else str(preview_path)
         return {"event": "preview", "id": event.generation.id} | _preview(event.preview) | {"path": path} | token
-    return {"event": "state"} | describe(event.generation) | token
+    return {"event": "state"} | describe(event.generation, paths=paths) | token
 
 
 def describe_progress(progress: Progress) -> dict[str, object]:
@@ -67,12 +67,11 @@ def describe_images(images: Sequence[Image], *, paths: Sequence[Path] = ()) -> l
     """Describe pictures, each with its path or with its URL."""
     described: list[dict[str, object]] = []
     for number, image in enumerate(images):
-        place = {"path": str(paths[number])} if paths else {"url": image.url or None}
+        place: dict[str, object] = {"path": str(paths[number])} if paths else _link(image)
         described.append(
             {
                 "index": image.index,
                 **place,
-                "url_expire_time": _time(image, "url_expire_time"),
                 "seed": image.seed,
                 "width": image.width,
                 "height": image.height,
@@ -82,6 +81,10 @@ def describe_images(images: Sequence[Image], *, paths: Sequence[Path] = ()) -> l
             }
         )
     return described
+
+
+def _link(image: Image) -> dict[str, object]:
+    return {"url": image.url or None, "url_expire_time": _time(image, "url_expire_time")}
 
 
 def _spec(spec: GenerationSpec) -> dict[str, object]:

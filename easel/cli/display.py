@@ -156,6 +156,7 @@ class LiveDisplay(Bar):
             self._console.print(header(event.generation, self._models), end="\n\n")
         if event.preview is not None and self._draw_preview is not None:
             self._preview = self._draw_preview(event.preview)
+            self._live.refresh()  # the last one may be gone before the next frame
         super().show(event)
 
     def _render(self) -> RenderableType:

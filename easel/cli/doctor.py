@@ -12,14 +12,13 @@ import grpc
 import grpc.aio
 import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from easel import __version__
 from easel.cli.exits import NO_PICTURE
 from easel.cli.installed import is_installed
-from easel.cli.terminal import MUTED, cause, console_for_tables, show_table
+from easel.cli.terminal import MUTED, Output, cause, show_table
 from easel.client import Client, EaselError, errors
 from easel.client.channel import connect
 from easel.finding import Finding, Verdict, report
@@ -60,13 +59,13 @@ def doctor(*, target: str, as_json: bool) -> None:
     Raises:
         typer.Exit: a check failed.
     """
-    console = Console(stderr=True, highlight=False)
+    console = Output(stderr=True)
     with console.status("looking"):
         findings = asyncio.run(_check_all(target))
     if as_json:
         report(findings)
     else:
-        show_table(console_for_tables(), table(findings))
+        show_table(Output(), table(findings))
     if any(finding.verdict is Verdict.FAIL for finding in findings):
         raise typer.Exit(NO_PICTURE)
 

@@ -19,7 +19,7 @@ from easel.cli.display import Display, display_on
 from easel.cli.exits import INTERRUPTED, complain
 from easel.cli.run import run
 from easel.cli.tables import show_drawn
-from easel.cli.terminal import state_name
+from easel.cli.terminal import Output, state_name
 from easel.client import Client, EaselError, Event, Generation, GenerationState
 from easel.client.outage import OnOutage
 
@@ -94,7 +94,7 @@ def run_drawing(source: Source, *, target: str, wishes: Wishes, request_id: str,
         if as_json:
             run(_draw_as_json(source, target=target, wishes=wishes, request_id=request_id), target=target)
         else:
-            run(draw(source, target=target, wishes=wishes, console=Console(highlight=False)), target=target)
+            run(draw(source, target=target, wishes=wishes, console=Output()), target=target)
 
 
 @contextlib.contextmanager
@@ -216,7 +216,7 @@ async def _follow(
 
 async def _draw_as_json(source: Source, *, target: str, wishes: Wishes, request_id: str) -> None:
     try:
-        drawn = await draw(source, target=target, wishes=wishes, console=Console(quiet=True))
+        drawn = await draw(source, target=target, wishes=wishes, console=Output(quiet=True))
     except NotDrawn as error:
         print_json(describe(error.generation, request_id=request_id))
         raise

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 
+import typer
 from google.protobuf.duration_pb2 import Duration
 
 from easel.cli.drawing import Source, Wishes, run_drawing
@@ -30,29 +31,38 @@ def make_spec(
     priority: int = 0,
     labels: Mapping[str, str] | None = None,
 ) -> GenerationSpec:
-    """Make a spec that says what was given and nothing else."""
-    output = OutputSpec(
-        format=ImageFormat.Value(f"IMAGE_FORMAT_{image_format.upper() or 'UNSPECIFIED'}"),
-        quality=quality,
-        embed_parameters=embed_parameters,
-    )
-    return GenerationSpec(
-        model=model,
-        prompt=prompt,
-        negative_prompt=negative_prompt,
-        width=width,
-        height=height,
-        steps=steps,
-        guidance_scale=guidance_scale,
-        seed=seed,
-        image_count=image_count,
-        scheduler=scheduler,
-        output=output if output.ListFields() else None,
-        preview=None if preview_every is None else PreviewSpec(every_steps=preview_every),
-        timeout=None if timeout_seconds is None else _duration(timeout_seconds),
-        priority=priority,
-        labels=labels,
-    )
+    """Make a spec that says what was given and nothing else.
+
+    Raises:
+        typer.BadParameter: a number is larger than any that can be sent.
+    """
+    try:
+        output = OutputSpec(
+            format=ImageFormat.Value(f"IMAGE_FORMAT_{image_format.upper() or 'UNSPECIFIED'}"),
+            quality=quality,
+            embed_parameters=embed_parameters,
+        )
+        return GenerationSpec(
+            model=model,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            width=width,
+            height=height,
+            steps=steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            image_count=image_count,
+            scheduler=scheduler,
+            output=output if output.ListFields() else None,
+            preview=None if preview_every is None else PreviewSpec(every_steps=preview_every),
+            timeout=None if timeout_seconds is None else _duration(timeout_seconds),
+            priority=priority,
+            labels=labels,
+        )
+    except UnicodeEncodeError:
+        raise
+    except ValueError as error:  # protobuf's words name the number
+        raise typer.BadParameter(str(error)) from error
 
 
 def draw_one(spec: GenerationSpec, *, target: str, wishes: Wishes, request_id: str, as_json: bool) -> None:

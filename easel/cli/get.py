@@ -9,7 +9,7 @@ from easel.cli.description import describe, describe_images, print_json
 from easel.cli.drawing import NotDrawn, exhibit, fetch
 from easel.cli.run import run
 from easel.cli.tables import show_generation
-from easel.cli.terminal import console_for_tables
+from easel.cli.terminal import Output
 from easel.client import Client, Generation, GenerationState, Image
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def get(generation_id: str, *, target: str, out: Path | None, gallery: "Gallery 
     if as_json:
         print_json(describe(generation, paths=paths))
     else:
-        show_generation(console_for_tables(), generation, paths=paths)
+        show_generation(Output(), generation, paths=paths)
 
 
 def url(generation_id: str, *, target: str, lifetime_seconds: int | None, as_json: bool) -> None:

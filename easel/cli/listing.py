@@ -13,8 +13,8 @@ from easel.cli.run import run
 from easel.cli.terminal import (
     ACCENT,
     MUTED,
+    Output,
     age,
-    console_for_tables,
     failure_name,
     shortened,
     show_table,
@@ -62,7 +62,7 @@ def list_generations(filters: Filters, *, target: str, limit: int, as_json: bool
         run(_print_all(filters, target=target, limit=limit), target=target)
         return
     found = run(_collect(filters, target=target, limit=limit), target=target)
-    console = console_for_tables()
+    console = Output()
     if not found:
         console.print("Nothing is found.")
         return

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from easel.cli.description import print_json
 from easel.cli.run import run
-from easel.cli.terminal import ACCENT, MUTED, show_table
+from easel.cli.terminal import ACCENT, MUTED, Output, show_table
 from easel.client import Client
 from easel.v1.model_pb2 import DoubleRange, IntRange, Model
 
@@ -25,9 +25,9 @@ def models(name: str | None, *, target: str, as_json: bool) -> None:
     if as_json:
         print_json({"models": [_describe(model) for model in known]})
     elif known:
-        show(known, console=Console(highlight=False))
+        show(known, console=Output())
     else:
-        Console(highlight=False).print("No model is known yet: a model becomes known when its first worker starts.")
+        Output().print("No model is known yet: a model becomes known when its first worker starts.")
 
 
 def show(known: Sequence[Model], *, console: Console) -> None:

@@ -22,7 +22,7 @@ from rich.text import Text
 from easel.cli.arguments import ShowAs
 from easel.cli.exits import complain
 from easel.cli.graphics import Cell, find_cell, find_way
-from easel.cli.terminal import MUTED
+from easel.cli.terminal import MUTED, Output
 from easel.client import Preview
 
 #: A picture is no higher than this, and leaves so many lines of the terminal free.
@@ -60,7 +60,7 @@ class Gallery:
                 "standard output is no terminal that could be asked; --show-as says how", param_hint="--show"
             )
         # Colours are kept even in a pipe, since somebody asked for them there.
-        console = Console(highlight=False, force_terminal=True)
+        console = Output(force_terminal=True)
         return cls(way or find_way(), console=console, cell=find_cell(sys.stdout.fileno()))
 
     def show(self, paths: Sequence[Path]) -> None:

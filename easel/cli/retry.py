@@ -1,5 +1,6 @@
 """`easel retry`: what a generation asked for, drawn anew."""
 
+import contextlib
 import uuid
 from collections.abc import AsyncGenerator
 
@@ -34,8 +35,9 @@ def retrying(generation_id: str, *, request_id: str) -> Source:
 
     async def begin(client: Client, on_outage: OnOutage) -> AsyncGenerator[Event, None]:
         generation = await client.retry(generation_id, request_id=request_id)
-        async for event in client.watch(generation.id, on_outage=on_outage):
-            yield event
+        async with contextlib.aclosing(client.watch(generation.id, on_outage=on_outage)) as events:
+            async for event in events:
+                yield event
 
     return begin
 

@@ -53,11 +53,6 @@ def run(command: Coroutine[Any, Any, Result], *, target: str) -> Result:
     except EaselError as error:
         complain(say(error, target=target))
         raise typer.Exit(status_of(error)) from error
-    except BrokenPipeError:
-        raise  # typer ends a command quietly whose output nobody reads on
-    except OSError as error:
-        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        raise typer.Exit(NO_PICTURE) from error
 
 
 def status_of(error: EaselError) -> int:

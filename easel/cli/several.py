@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import typer
-from rich.console import Console
 
 from easel.cli import destination
 from easel.cli.bars import Bars, bars_for
@@ -16,6 +15,7 @@ from easel.cli.description import describe, print_json
 from easel.cli.drawing import NotDrawn, Wishes, describe_drawn, finish, repeatable
 from easel.cli.exits import NO_PICTURE, complain
 from easel.cli.run import run, say, status_of
+from easel.cli.terminal import Output
 from easel.client import (
     Client,
     Conflict,
@@ -96,10 +96,10 @@ def complain_of(failures: Sequence[EaselError], *, total: int, target: str) -> i
 async def _draw(
     jobs: Sequence[Job], *, target: str, wishes: Wishes, at_once: int, as_json: bool
 ) -> Sequence[EaselError]:
-    console = Console(highlight=False, quiet=as_json)
+    console = Output(quiet=as_json)
     async with Client(target) as client:
         with bars_for(console, total=len(jobs), models=await client.list_models()) as bars:
-            several = Several(client, bars, wishes=wishes, as_json=as_json)
+            several = Several(client, bars, target=target, wishes=wishes, as_json=as_json)
             await several.draw(jobs, at_once=at_once)
     return several.failures
 
@@ -107,21 +107,25 @@ async def _draw(
 class Several:
     """Draws several generations, shows each, and remembers what failed."""
 
-    def __init__(self, client: Client, bars: Bars, *, wishes: Wishes, as_json: bool) -> None:
+    def __init__(self, client: Client, bars: Bars, *, target: str, wishes: Wishes, as_json: bool) -> None:
         self.failures: list[EaselError] = []
         self._client = client
         self._bars = bars
+        self._target = target
         self._wishes = wishes
         self._as_json = as_json
 
     async def draw(self, jobs: Sequence[Job], *, at_once: int) -> None:
         """Draw them, so many at once; a batch is accepted only when all of the one before have begun."""
         free = asyncio.Semaphore(at_once)
-        async with asyncio.TaskGroup() as tasks:
-            for batch in batches(jobs):
-                async for job, generation in self._accept(batch):
-                    await free.acquire()
-                    tasks.create_task(self._draw(job, generation)).add_done_callback(lambda _: free.release())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for batch in batches(jobs):
+                    async for job, generation in self._accept(batch):
+                        await free.acquire()
+                        tasks.create_task(self._draw(job, generation)).add_done_callback(lambda _: free.release())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # that nothing can be printed any more, say: the others add nothing
 
     async def _draw(self, job: Job, generation: Generation) -> None:
         display = self._bars.begin(job.spec.prompt)
@@ -171,7 +175,7 @@ class Several:
 
     def _refuse(self, batch: Sequence[Job], error: EaselError) -> None:
         for job in batch:
-            self._bars.refused(job.spec.prompt, error)
+            self._bars.refused(job.spec.prompt, say(error, target=self._target))
             self._fail(job, error)
 
     def _fail(self, job: Job, error: EaselError) -> None:
@@ -181,7 +185,9 @@ class Several:
         if isinstance(error, NotDrawn):
             print_json(describe(error.generation, request_id=job.request_id))
         else:
-            print_json({"request_id": job.request_id, "prompt": job.spec.prompt, "error": str(error)})
+            print_json(
+                {"request_id": job.request_id, "prompt": job.spec.prompt, "error": say(error, target=self._target)}
+            )
 
 
 def _with_prompt(spec: GenerationSpec, prompt: str) -> GenerationSpec:

@@ -1,7 +1,10 @@
 """What people read of a generation: its words and its numbers."""
 
+import errno
+import os
 import time
 from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from google.protobuf.descriptor import EnumDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -118,10 +121,17 @@ def phase_seconds(generation: Generation) -> dict[str, float]:
     return times | {"rest": round(max(0.0, rest), 6)}
 
 
-def console_for_tables() -> Console:
-    """Make a console on standard output whose tables are wide where no terminal limits them."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+class Output(Console):
+    """Standard output, whose tables are wide where no terminal limits them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, **options)
+        if not self.is_terminal:
+            self.width = PLAIN_WIDTH
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Raise what rich has caught: it would end the process, whatever else goes on in it."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def show_table(console: Console, table: RenderableType) -> None:
@@ -146,8 +156,8 @@ def precise(value: float) -> str:
 
 
 def cause(error: EaselError) -> str:
-    """Take out of the nested message of a broken connection what is at the bottom of it."""
-    return str(error).rsplit(": ", 1)[-1].strip(" []")
+    """Take out of the nested message of a broken connection what is at the bottom of it; the service's own is whole."""
+    return str(error) if error.reason else str(error).rsplit(": ", 1)[-1].strip(" []")
 
 
 def seconds(duration: Duration) -> float:

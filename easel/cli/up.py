@@ -1,7 +1,6 @@
 """`easel up`: the whole service on this machine until Ctrl-C."""
 
 import asyncio
-import sys
 from pathlib import Path
 
 import typer
@@ -10,8 +9,8 @@ from rich.table import Table
 
 from easel import logs
 from easel.cli import startup
-from easel.cli.exits import NO_PICTURE
-from easel.cli.terminal import ACCENT, MUTED, precise, show_table
+from easel.cli.exits import NO_PICTURE, complain
+from easel.cli.terminal import ACCENT, MUTED, Output, precise, show_table
 from easel.embedded import Stack, StackFailed
 from easel.embedded.supervisor import supervise
 
@@ -29,14 +28,14 @@ def up(*, folder: Path, workers: int, port: int, model: str | None) -> None:
     try:
         asyncio.run(_up(stack))
     except StackFailed as error:
-        print(f"easel: {error}", file=sys.stderr)
+        complain(str(error))
         raise typer.Exit(NO_PICTURE) from error
     except (KeyboardInterrupt, asyncio.CancelledError):
         return
 
 
 async def _up(stack: Stack) -> None:
-    console = Console(highlight=False)
+    console = Output()
     with startup.cancelled_by_signals():
         try:
             took_seconds = await startup.start(stack, console=console)

@@ -4,11 +4,10 @@ import contextlib
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from rich.console import Console
-
 from easel.cli.description import describe_event, print_json
-from easel.cli.drawing import NotDrawn, Source, Wishes, draw, keep_preview
+from easel.cli.drawing import NotDrawn, Source, Wishes, draw, fetch, keep_preview
 from easel.cli.run import run
+from easel.cli.terminal import Output
 from easel.client import Client, Event, GenerationState
 from easel.client.outage import OnOutage
 
@@ -22,10 +21,9 @@ def watch(generation_id: str, *, target: str, wishes: Wishes, as_json: bool) -> 
     """
     wishes.check()
     if as_json:
-        run(_print_events(generation_id, target=target, previews=wishes.previews), target=target)
+        run(_print_events(generation_id, target=target, wishes=wishes), target=target)
     else:
-        console = Console(highlight=False)
-        run(draw(watching(generation_id), target=target, wishes=wishes, console=console), target=target)
+        run(draw(watching(generation_id), target=target, wishes=wishes, console=Output()), target=target)
 
 
 def watching(generation_id: str) -> Source:
@@ -37,13 +35,23 @@ def watching(generation_id: str) -> Source:
     return begin
 
 
-async def _print_events(generation_id: str, *, target: str, previews: Path | None) -> None:
+async def _print_events(generation_id: str, *, target: str, wishes: Wishes) -> None:
     async with Client(target) as client, contextlib.aclosing(client.watch(generation_id)) as events:
         # A watch waits for a service that is away; one that was never there is worth a word at once.
         generation = await client.get(generation_id)
         async for event in events:
-            path = keep_preview(event, previews) if event.preview is not None and previews is not None else None
-            print_json(describe_event(event, preview_path=path))
+            print_json(await _describe(client, event, wishes=wishes))
             generation = event.generation
     if generation.state != GenerationState.GENERATION_STATE_SUCCEEDED:
         raise NotDrawn(generation)
+
+
+async def _describe(client: Client, event: Event, *, wishes: Wishes) -> dict[str, object]:
+    """Keep what an event brings, as far as it is wanted, and describe it with the paths."""
+    preview_path: Path | None = None
+    paths: tuple[Path, ...] = ()
+    if event.preview is not None and wishes.previews is not None:
+        preview_path = keep_preview(event, wishes.previews)
+    elif event.is_final and event.generation.images and wishes.download:
+        paths = await fetch(client, event.generation, wishes.out)
+    return describe_event(event, preview_path=preview_path, paths=paths)

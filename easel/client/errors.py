@@ -39,6 +39,9 @@ _DETAILS_KEY = "grpc-status-details-bin"
 #: What gRPC says when a connection, and not a service, ended a call.
 _TRANSPORT_SIGNS = ("RST_STREAM", "Stream removed", "GOAWAY", "Socket closed", "Connection reset", "Broken pipe")
 
+#: What gRPC says, with the status of a service that is too busy, of a message that no service would ever take.
+_TOO_LARGE = "larger than max"
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -206,8 +209,7 @@ BY_REASON: Mapping[str, type[EaselError]] = {
 def from_rpc(error: grpc.aio.AioRpcError) -> EaselError:
     """Turn the error of a call into one of ours."""
     details = _details(error)
-    kind = Unavailable if is_break(error) else BY_REASON.get(details.reason, BY_STATUS[error.code()])
-    return kind(error.details() or "", details=details)
+    return _kind(error, details)(error.details() or "", details=details)
 
 
 def is_break(error: grpc.aio.AioRpcError) -> bool:
@@ -222,6 +224,14 @@ def is_break(error: grpc.aio.AioRpcError) -> bool:
         return False
     text = (error.details() or "").lower()
     return any(sign.lower() in text for sign in _TRANSPORT_SIGNS)
+
+
+def _kind(error: grpc.aio.AioRpcError, details: Details) -> type[EaselError]:
+    if is_break(error):
+        return Unavailable
+    if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in (error.details() or ""):
+        return InvalidRequest
+    return BY_REASON.get(details.reason, BY_STATUS[error.code()])
 
 
 def _details(error: grpc.aio.AioRpcError) -> Details:

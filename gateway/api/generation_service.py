@@ -1,5 +1,6 @@
 """`easel.v1.GenerationService`: checks what a client sends, has it done, and writes what comes of it."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import timedelta
@@ -132,7 +133,10 @@ class GenerationService(GenerationServiceServicer):
         listed = await self._listing.list_generations(
             which, owner=owner.get(), before_id=before_id, limit=page_size + 1
         )
-        page = lists.fit(to_message(generation, signer=None) for generation in listed[:page_size])
+        # In a thread, as a long page takes its time.
+        page = await asyncio.to_thread(
+            lists.fit, (to_message(generation, signer=None) for generation in listed[:page_size])
+        )
         response = messages.ListGenerationsResponse(generations=page)
         if len(page) < len(listed):
             response.next_page_token = to_page_token(page[-1].id, filters=lists.filters_of(request))

@@ -20,6 +20,11 @@ MAX_MODELS = 100
 #: Clients refuse messages of more than 4 MiB unless told otherwise.
 MAX_PAGE_BYTES = 3 * 1024 * 1024
 
+_STATES = {
+    number: State(name.removeprefix("GENERATION_STATE_")) for name, number in GenerationState.items() if number > 0
+}
+_REASONS = {number: name for name, number in FailureReason.items()}
+
 
 def check_page_size(request: ListGenerationsRequest, violations: Violations) -> int:
     """Return how many generations go onto the page at most."""
@@ -40,15 +45,10 @@ def check_page_token(request: ListGenerationsRequest, violations: Violations) ->
 
 def check_filter(request: ListGenerationsRequest, violations: Violations) -> Filter:
     """Return which generations are asked for; it means something only if there are no violations."""
-    known_states = [name.removeprefix("GENERATION_STATE_") for name in GenerationState.keys()[1:]]
-    states = [state for state in request.states if state in GenerationState.values()[1:]]
-    violations.expect(len(states) == len(request.states), "states", f"must be out of: {', '.join(known_states)}")
-    reasons = [reason for reason in request.failure_reasons if reason in FailureReason.values()]
-    violations.expect(
-        len(reasons) == len(request.failure_reasons),
-        "failure_reasons",
-        f"must be out of: {', '.join(FailureReason.keys())}",
-    )
+    # As sets: however often one is repeated, it costs once.
+    states, reasons = set(request.states), set(request.failure_reasons)
+    violations.expect(states <= _STATES.keys(), "states", f"must be out of: {', '.join(_STATES.values())}")
+    violations.expect(reasons <= _REASONS.keys(), "failure_reasons", f"must be out of: {', '.join(_REASONS.values())}")
     violations.expect(
         len(request.models) <= MAX_MODELS and all(is_token(model) for model in request.models),
         "models",
@@ -56,9 +56,9 @@ def check_filter(request: ListGenerationsRequest, violations: Violations) -> Fil
     )
     check_labels(request.labels, violations, field="labels")
     return Filter(
-        states=[State(GenerationState.Name(state).removeprefix("GENERATION_STATE_")) for state in states],
+        states=[_STATES[state] for state in sorted(states & _STATES.keys())],
         models=list(request.models),
-        failure_reasons=[FailureReason.Name(reason) for reason in reasons],
+        failure_reasons=[_REASONS[reason] for reason in sorted(reasons & _REASONS.keys())],
         labels=dict(request.labels),
         created_after=_check_time(request, "created_after", violations),
         created_before=_check_time(request, "created_before", violations),

@@ -85,6 +85,7 @@ def check_batch(request: BatchCreateGenerationsRequest) -> None:
     violations = Violations()
     size = len(request.requests)
     violations.expect(1 <= size <= MAX_BATCH, "requests", f"must be 1 to {MAX_BATCH}; there are {size:,}")
+    violations.raise_any()
     first: dict[str, int] = {}
     for index, request_id in enumerate(one.request_id for one in request.requests):
         earlier = first.setdefault(request_id, index) if request_id else index

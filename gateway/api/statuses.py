@@ -26,6 +26,7 @@ RETRY_WHEN_DRAINED = timedelta(seconds=5)
 #: form it has on the wire, percent-encoded; the details take one in base64.
 MAX_MESSAGE_BYTES = 2_000
 MAX_VIOLATIONS_BYTES = 3_000
+MAX_DESCRIPTION_BYTES = 1_000
 MAX_FIELDS_BYTES = 500
 
 
@@ -41,7 +42,8 @@ def _bad_request(error: errors.Error) -> list[Message]:
     assert isinstance(error, errors.InvalidRequest)  # noqa: S101
     bad_request = error_details_pb2.BadRequest()
     for violation in error.violations:
-        listed = bad_request.field_violations.add(field=violation.field, description=violation.description)
+        description = _shortened(violation.description, MAX_DESCRIPTION_BYTES)  # there may be many models to name
+        listed = bad_request.field_violations.add(field=violation.field, description=description)
         if bad_request.ByteSize() > MAX_VIOLATIONS_BYTES:
             bad_request.field_violations.remove(listed)
             break

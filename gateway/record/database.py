@@ -53,10 +53,11 @@ class Database:
             max_overflow=0,
             hide_parameters=True,  # among them are prompts, which must not get into logs
             pool_timeout=timeout_seconds,
+            isolation_level="AUTOCOMMIT",  # most statements are transactions of their own
             connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "easel-gateway"},
         )
         event.listen(self._engine.sync_engine, "connect", _read_uuids_as_text)
-        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._transactional = self._engine.execution_options(isolation_level="READ COMMITTED")
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run one statement, which is its own transaction: one round trip, durable when this returns.
@@ -81,7 +82,7 @@ class Database:
         Raises:
             DatabaseUnavailable: whether the transaction was committed is not known.
         """
-        async with self._reached(), asyncio.timeout(self._timeout_seconds), self._engine.begin() as connection:
+        async with self._reached(), asyncio.timeout(self._timeout_seconds), self._transactional.begin() as connection:
             yield Transaction(connection)
 
     async def close(self) -> None:
@@ -91,7 +92,7 @@ class Database:
         await self._engine.dispose()
 
     async def _execute(self, statement: Executable, parameters: Any) -> CursorResult[Any]:
-        async with self._reached(), self._autocommit.connect() as connection:
+        async with self._reached(), self._engine.connect() as connection:
             return await connection.execute(statement, parameters)
 
     def _abandon(self, running: "asyncio.Future[CursorResult[Any]]") -> None:

@@ -27,6 +27,9 @@ MAX_QUEUE_POSITION = 1_000
 
 MAX_BACKOFF = timedelta(minutes=1)
 
+#: What messages leave out, since it is their default; counts and filters go by it.
+NO_REASON = "FAILURE_REASON_UNSPECIFIED"
+
 #: Failures that say nothing against the request: while storage is away, each would come to its end otherwise.
 BLAMELESS_REASONS = ("FAILURE_REASON_STORAGE",)
 
@@ -316,7 +319,7 @@ class Generations:
         parameters = {
             "id": attempt.generation_id,
             "attempt": attempt.number,
-            "failure": json.dumps(failure),
+            "failure": json.dumps({"reason": NO_REASON, **failure}),
             "retryable": bool(failure.get("retryable", False)),
             "losses": 0 if failure.get("reason") in BLAMELESS_REASONS else 1,
             **_policy(policy),
@@ -328,12 +331,11 @@ class Generations:
         """Store the latest progress of attempts: (attempt, sequence, progress); an older sequence changes nothing."""
         if not reports:
             return
-        parameters = {
-            **_arrays([attempt for attempt, _, _ in reports]),
-            "sequences": [sequence for _, sequence, _ in reports],
-            "progress": [json.dumps(progress) for _, _, progress in reports],
-        }
-        await self._database.execute(_SAVE_PROGRESS, parameters)
+        sent = [
+            {"id": attempt.generation_id, "number": attempt.number, "sequence": sequence, "progress": progress}
+            for attempt, sequence, progress in reports
+        ]
+        await self._database.execute(_SAVE_PROGRESS, {"sent": json.dumps(sent)})
 
     # What the sweep does.
 
@@ -597,10 +599,16 @@ _EXPIRE = text(f"""
     RETURNING id, revision, state, model
 """)
 
+# Locked in the order of their ids, so that gateways with reports of the same attempts never wait in a circle.
 _SAVE_PROGRESS = text("""
-    UPDATE attempts SET progress = CAST(report.progress AS jsonb), progress_sequence = report.sequence
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[]), CAST(:sequences AS bigint[]),
-                CAST(:progress AS text[])) AS report (id, number, sequence, progress)
-    WHERE generation_id = report.id AND attempts.number = report.number AND progress_sequence < report.sequence
-      AND outcome IS NULL
+    WITH newer AS (
+        SELECT generation_id, attempts.number, report.sequence, report.progress
+        FROM attempts JOIN jsonb_to_recordset(CAST(:sent AS jsonb))
+          AS report (id uuid, number integer, sequence bigint, progress jsonb)
+          ON generation_id = report.id AND attempts.number = report.number
+        WHERE progress_sequence < report.sequence AND outcome IS NULL
+        ORDER BY generation_id FOR UPDATE OF attempts
+    )
+    UPDATE attempts SET progress = newer.progress, progress_sequence = newer.sequence FROM newer
+    WHERE attempts.generation_id = newer.generation_id AND attempts.number = newer.number
 """)

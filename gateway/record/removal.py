@@ -92,10 +92,14 @@ _PURGE = text(f"""
     SELECT count(*) FROM purged
 """)
 
+# Each half goes along the index, as one condition with OR would not.
 _DUE = text("""
-    SELECT object_prefix FROM object_deletions
-    WHERE immediately OR create_time <= now() - CAST(:backup_age AS interval)
-    ORDER BY immediately DESC, create_time LIMIT :limit
+    (SELECT object_prefix FROM object_deletions WHERE immediately ORDER BY create_time LIMIT :limit)
+    UNION ALL
+    (SELECT object_prefix FROM object_deletions
+     WHERE NOT immediately AND create_time <= now() - CAST(:backup_age AS interval)
+     ORDER BY create_time LIMIT :limit)
+    LIMIT :limit
 """)
 
 _CONFIRM = text("""

@@ -102,7 +102,9 @@ _FINAL = text("state IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED')")
 Index("generations_purge", generations.c.purge_time, postgresql_where=_FINAL)
 #: Pages of a list of one state; those without filters follow the primary key.
 Index("generations_state", generations.c.owner, generations.c.state, generations.c.id)
-#: What carries a label.
+#: Pages of a list of one model.
+Index("generations_model", generations.c.owner, generations.c.model, generations.c.id)
+#: What carries a label; `generations_labels_values`, statistics of it, tell the planner how many do.
 Index(
     "generations_labels",
     generations.c.spec["labels"].label("labels"),
@@ -162,6 +164,8 @@ object_deletions = Table(
     Column("immediately", Boolean, nullable=False, server_default=text("false")),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
+
+Index("object_deletions_due", object_deletions.c.immediately, object_deletions.c.create_time)
 
 unreadable_messages = Table(
     "unreadable_messages",

@@ -382,6 +382,17 @@ class TestFinish:
         assert (change.state, change.failure_reason) == (State.FAILED, FAILURE["reason"])
         assert (await read(generations, generation.id)).failure == FAILURE
 
+    async def test_a_failure_without_a_reason_has_one_that_can_be_counted_and_listed(
+        self, generations: Generations
+    ) -> None:
+        generation = await create(generations)
+        attempt = await granted(generations, generation.id)
+        change = await generations.fail(attempt, failure={"message": "no"}, policy=AT_ONCE)
+        assert change is not None
+        assert change.failure_reason == "FAILURE_REASON_UNSPECIFIED"
+        failure = (await read(generations, generation.id)).failure
+        assert failure == {"reason": "FAILURE_REASON_UNSPECIFIED", "message": "no"}
+
     async def test_a_failure_worth_a_retry_is_retried_up_to_the_limit(self, generations: Generations) -> None:
         generation = await create(generations)
         changes = []
@@ -527,6 +538,26 @@ class TestProgress:
         await generations.release([attempt])
         await generations.save_progress([(attempt, 1, {"step": 1})])
         assert (await read(generations, attempt.generation_id)).progress is None
+
+    async def test_writers_of_the_same_attempts_lock_them_in_the_order_of_their_ids(
+        self, generations: Generations, database: Database
+    ) -> None:
+        first, last = [await granted(generations, (await create(generations)).id) for _ in range(2)]
+        lock = text("UPDATE attempts SET worker_id = 'w2' WHERE generation_id = :id")
+        # Which also puts it behind the last one in the table.
+        await database.execute(lock, {"id": first.generation_id})
+        async with database.transaction() as other:
+            await other.execute(lock, {"id": first.generation_id})
+            saving = asyncio.create_task(
+                generations.save_progress([(attempt, 1, {"step": 1}) for attempt in (last, first)])
+            )
+            waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            async with asyncio.timeout(10):
+                while not (await database.execute(waiting)).scalar_one():
+                    pass
+            await other.execute(lock, {"id": last.generation_id})
+        await saving
+        assert (await read(generations, last.generation_id)).progress == {"step": 1}
 
 
 class TestModels:

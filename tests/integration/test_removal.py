@@ -19,7 +19,7 @@ from gateway.bucket import Bucket, StorageUnavailable
 from gateway.record.database import Database
 from gateway.record.generation import Generation, State
 from gateway.record.generations import Attempt, Generations, Grant, NewGeneration, RetryPolicy
-from gateway.record.removal import Removal
+from gateway.record.removal import _DUE, Removal
 from gateway.retention import Retention
 
 OWNER = "default"
@@ -179,6 +179,28 @@ class TestObjectsOfAttempts:
         assert await due(removal) == [prefix]
         await removal.confirm_removed([prefix], backup_age=NOW)
         assert await due(removal) == []
+
+    async def test_what_is_asked_for_now_comes_first_and_then_the_oldest(
+        self, removal: Removal, database: Database
+    ) -> None:
+        put_down = text("INSERT INTO object_deletions VALUES (:prefix, :immediately, now() - CAST(:age AS interval))")
+        for prefix, immediately, age in (
+            ("new", False, 2),
+            ("urgent", True, 0),
+            ("old", False, 3),
+            ("not yet", False, 0),
+        ):
+            await database.execute(put_down, {"prefix": prefix, "immediately": immediately, "age": age * DAY})
+        assert await due(removal, backup_age=DAY) == ["urgent", "old", "new"]
+        assert await removal.get_due_prefixes(backup_age=DAY, limit=2) == ["urgent", "old"]
+
+    async def test_however_many_wait_only_what_is_due_is_read(self, database: Database) -> None:
+        await database.execute(text("INSERT INTO object_deletions SELECT n::text FROM generate_series(1, 5000) AS n"))
+        await database.execute(text("ANALYZE object_deletions"))
+        explain = text(f"EXPLAIN {_DUE.text}")
+        plan = "\n".join((await database.execute(explain, {"backup_age": DAY, "limit": 16})).scalars())
+        assert plan.count("using object_deletions_due") == 2
+        assert "Seq Scan" not in plan
 
 
 class TestRetention:

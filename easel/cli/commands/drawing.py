@@ -37,7 +37,7 @@ commands = typer.Typer()
 @commands.command(rich_help_panel="Draw")
 def generate(
     prompt: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="What the picture shows.", show_default=False)
+        str | None, typer.Argument(metavar="PROMPT", help="What the picture shows.", show_default=False)
     ] = None,
     *,
     file: Annotated[
@@ -166,7 +166,7 @@ def demo(
 
 @commands.command(rich_help_panel="Draw")
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them.", show_default=False)] = None,
     *,
     target: Target = DEFAULT_TARGET,
     as_json: Json = False,

@@ -176,5 +176,5 @@ def url(
     """Print fresh URLs of the pictures."""
     from easel.cli import get as command
 
-    lifetime_seconds = None if lifetime is None else max(1, round(lifetime))
+    lifetime_seconds = None if lifetime is None else round(lifetime)
     command.url(generation_id, target=target, lifetime_seconds=lifetime_seconds, as_json=as_json)

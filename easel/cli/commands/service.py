@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from easel import __version__
 from easel.cli.arguments import DEFAULT_TARGET, Json, Target
 from easel.cli.installed import become, needs_local
 
@@ -13,13 +12,6 @@ PANEL = "The service"
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 commands = typer.Typer()
-
-
-def print_version(asked: bool) -> None:
-    """Print the version and end, if asked to."""
-    if asked:
-        print("easel", __version__)
-        raise typer.Exit
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -67,9 +59,3 @@ def doctor(
     from easel.cli import doctor as command
 
     command.doctor(target=target, as_json=as_json)
-
-
-@commands.command(rich_help_panel=PANEL)
-def version() -> None:
-    """Print the version."""
-    print_version(True)

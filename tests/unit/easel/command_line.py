@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import pty
+import shlex
 import struct
 import sys
 import termios
@@ -40,6 +41,21 @@ async def easel(
     """Run the command line to its end, with something on its standard input."""
     process = await start(*arguments, folder=folder, environment=environment)
     stdout, stderr = await process.communicate(given)
+    assert process.returncode is not None
+    return Outcome(process.returncode, stdout.decode(), stderr.decode())
+
+
+async def in_a_shell(into: str, *arguments: str, target: str, folder: Path) -> Outcome:
+    """Run the command line to its end in a shell, with its standard output going into something odd."""
+    command = shlex.join([sys.executable, "-m", "easel", *arguments])
+    process = await asyncio.create_subprocess_shell(
+        f"{command} >{into}",
+        cwd=folder,
+        env={**os.environ, "EASEL_TARGET": target},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    stdout, stderr = await process.communicate()
     assert process.returncode is not None
     return Outcome(process.returncode, stdout.decode(), stderr.decode())
 

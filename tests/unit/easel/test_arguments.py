@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import typer
@@ -58,3 +59,25 @@ def test_what_is_no_moment(text: str) -> None:
 @pytest.mark.parametrize(("text", "label"), [("a=b", ("a", "b")), ("a=", ("a", "")), ("a=b=c", ("a", "b=c"))])
 def test_labels(text: str, label: tuple[str, str]) -> None:
     assert arguments.label(text) == label
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:50051", "easel.example.org", "dns:///easel:50051", "unix:/run/easel"])
+def test_addresses(text: str) -> None:
+    assert arguments.address(text) == text
+
+
+@pytest.mark.parametrize("text", ["", " ", "http://127.0.0.1:50051", "https://easel.example.org"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        arguments.address(text)
+
+
+def test_a_slash_makes_a_folder(tmp_path: Path) -> None:
+    assert arguments.file_or_folder(f"{tmp_path}/new/pictures/").is_dir()
+    assert not arguments.file_or_folder(f"{tmp_path}/castle").exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "castle.png").touch()
+    with pytest.raises(typer.BadParameter, match="Not a directory"):
+        arguments.file_or_folder(f"{tmp_path}/castle.png/more/")

@@ -52,7 +52,7 @@ def test_what_is_over_leaves_its_place_for_a_line() -> None:
         first, second = bars.begin("a castle"), bars.begin("a\nmoat")
         first.done(Generation(id=ID, state=SUCCEEDED), [Path("out/castle.png")])
         second.failed(EaselError("no luck"))
-        bars.refused("a keep", EaselError("too long"))
+        bars.refused("a keep", "too long")
         [in_all] = frame(bars, console)
     assert in_all.rstrip().endswith("1/3 drawn · 2 failed")
     assert re.search(r"^✔ out/castle.png .* a castle$", said(console), re.MULTILINE)

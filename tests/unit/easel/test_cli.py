@@ -20,7 +20,7 @@ from easel.cli.run import status_of
 from easel.client import errors
 from easel.v1.generation_pb2 import Failure, FailureReason, GenerationSpec, ImageFormat, OutputSpec, PreviewSpec
 from easel.v1.model_service_pb2 import ListModelsResponse
-from tests.unit.easel.command_line import FILE, drawing, easel, one_line, resolved, start
+from tests.unit.easel.command_line import FILE, Outcome, drawing, easel, in_a_shell, one_line, resolved, start
 from tests.unit.easel.scripted import (
     FAILED,
     ID,
@@ -116,6 +116,47 @@ async def test_a_broken_stream_is_mended_and_told_of_in_passing(server: Scripted
         outcome = await easel("generate", "a castle", "--target", server.target, folder=tmp_path)
     assert outcome.status == 0, outcome.stderr
     assert "reconnecting: shutting down\nback again\n" in outcome.stdout
+
+
+async def test_what_the_service_says_of_a_break_is_told_in_full(server: ScriptedServer, tmp_path: Path) -> None:
+    reason = error_info("ERROR_REASON_SHUTTING_DOWN")
+    leaving = status(grpc.StatusCode.UNAVAILABLE, "this replica stops: call again", reason)
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.extend([says(transition(QUEUED, revision=1), then=leaving), drawing(files.url())])
+        outcome = await easel("generate", "a castle", "--target", server.target, folder=tmp_path)
+    assert "reconnecting: this replica stops: call again\n" in outcome.stdout
+
+
+@pytest.mark.parametrize("command", [["get", ID], ["list"], ["cancel", ID], ["--help"]], ids=lambda command: command[0])
+async def test_an_output_that_takes_no_more(server: ScriptedServer, tmp_path: Path, command: list[str]) -> None:
+    outcome = await in_a_shell("/dev/full", *command, target=server.target, folder=tmp_path)
+    assert outcome == Outcome(1, "", "easel: No space left on device\n")
+
+
+async def test_streams_that_are_closed(server: ScriptedServer, tmp_path: Path) -> None:
+    outcome = await in_a_shell("&- <&-", "delete", ID, target=server.target, folder=tmp_path)
+    assert outcome == Outcome(0, "", "")
+    outcome = await in_a_shell("&- <&-", "generate", "--from", "-", target=server.target, folder=tmp_path)
+    assert outcome.status == 2
+    assert "there are no prompts in -" in one_line(outcome.stderr)
+
+
+async def test_an_output_that_knows_few_characters(server: ScriptedServer, tmp_path: Path) -> None:
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.append(drawing(files.url()))
+        target, ascii_only = {"EASEL_TARGET": server.target}, {"PYTHONIOENCODING": "ascii"}
+        outcome = await easel("generate", "a castle", folder=tmp_path, environment=target | ascii_only)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert "tiny ? 64x64" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    "command", [["generate", "caf\udce9"], ["get", "\udcff"], ["list", "--label", "a=\udcff"]], ids=lambda each: each[0]
+)
+async def test_arguments_that_are_not_utf_8(server: ScriptedServer, tmp_path: Path, command: list[str]) -> None:
+    outcome = await easel(*command, "--target", server.target, folder=tmp_path)
+    assert (outcome.status, outcome.stdout) == (2, "")
+    assert one_line(outcome.stderr).endswith("is not UTF-8\n")
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -313,6 +354,9 @@ runner = CliRunner()
         (["generate", "a castle", "--out", "/dev/null"], "/dev/null is no file"),
         (["generate", "a castle", "--out", "x" * 250 + ".png"], "File name too long"),
         (["demo", "--out", "/dev/null/x.png"], "cannot write /dev/null/x.png"),
+        (["generate", "a castle", "--priority", "9" * 13], "Value out of range: 9999999999999"),
+        (["generate", "a castle", "--seed", "9" * 30], "Value out of range: 999"),
+        (["generate", "a castle", "--target", ""], "'' is no address such as"),
         (["draw"], "draw"),
     ],
 )
@@ -327,14 +371,13 @@ def test_wrong_usage_is_told_in_one_line(arguments: list[str], complaint: str) -
 def test_help_lists_the_commands_and_the_exit_statuses(arguments: list[str]) -> None:
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0
-    commands = "generate models demo watch get list cancel delete retry url up gateway worker migrate doctor version"
+    commands = "generate models demo watch get list cancel delete retry url up gateway worker migrate doctor"
     for word in (*commands.split(), "Exit status"):
         assert word in result.stdout
 
 
-@pytest.mark.parametrize("argument", ["version", "--version"])
-def test_version(argument: str) -> None:
-    result = runner.invoke(app, [argument])
+def test_version() -> None:
+    result = runner.invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"easel {__version__}\n")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner
 
@@ -152,6 +153,17 @@ async def test_watch_for_machines_prints_everything_that_happens(server: Scripte
     assert events[-1]["resume_token"] == "r3"
 
 
+async def test_watch_for_machines_downloads_where_it_is_told_to(server: ScriptedServer, tmp_path: Path) -> None:
+    async with FileServer(Answer(body=FILE)) as files:
+        server.scripts.append(drawing(files.url()))
+        outcome = await easel("watch", ID, "--json", "--out", "q.png", "--target", server.target, folder=tmp_path)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    [image] = json.loads(outcome.stdout.splitlines()[-1])["images"]
+    assert image["path"] == "q.png"
+    assert "url" not in image
+    assert (tmp_path / "q.png").read_bytes() == FILE
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 async def test_watching_a_failure_is_a_failure(server: ScriptedServer, tmp_path: Path, as_json: bool) -> None:
     failure = Failure(reason=FailureReason.FAILURE_REASON_STORAGE, message="the bucket is gone")
@@ -238,6 +250,8 @@ async def test_url_prints_each_in_a_line(server: ScriptedServer, tmp_path: Path)
     outcome = await easel("url", ID, "--lifetime", "2h", "--target", server.target, folder=tmp_path)
     assert outcome.stdout.splitlines() == [image.url for image in server.signed]
     assert server.requests[-1].lifetime.seconds == 7200  # type: ignore[attr-defined]
+    await easel("url", ID, "--lifetime", "0", "--target", server.target, folder=tmp_path)
+    assert server.requests[-1].lifetime == Duration()  # type: ignore[attr-defined]  # for the service to refuse
 
 
 async def test_url_for_machines(server: ScriptedServer, tmp_path: Path) -> None:

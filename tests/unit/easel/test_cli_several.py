@@ -18,7 +18,7 @@ from easel.cli.main import app
 from easel.client import GenerationSpec
 from easel.v1.generation_messages_pb2 import BatchCreateGenerationsRequest, WatchGenerationRequest
 from easel.v1.generation_pb2 import Failure, FailureReason
-from tests.unit.easel.command_line import FILE, drawing, easel, on_a_terminal, one_line, resolved, start
+from tests.unit.easel.command_line import FILE, drawing, easel, in_a_shell, on_a_terminal, one_line, resolved, start
 from tests.unit.easel.scripted import (
     FAILED,
     QUEUED,
@@ -172,6 +172,7 @@ async def test_a_refused_prompt_does_not_stop_the_others(
     told = [json.loads(line) for line in outcome.stdout.splitlines()]
     [refused] = [each for each in told if "error" in each]
     assert (refused["prompt"], refused["request_id"][-2:]) == ("5", "-5")
+    assert refused["error"] == "prompt: is too long"
     assert len(told) == 8
     asked = {each.request_id for batch in batches(server) for each in batch.requests}
     assert len(asked) == 8, "asked again with the request_ids of before"
@@ -184,6 +185,31 @@ async def test_what_is_wrong_with_all_is_told_once(server: ScriptedServer, tmp_p
     assert outcome.status == 2
     assert one_line(outcome.stderr) == "easel: 3 of 3 failed: prompt: is too long\n"
     assert outcome.stdout.count("failed") == 3
+
+
+async def test_a_prompt_that_no_service_would_take_is_not_waited_for(
+    server: ScriptedServer, files: FileServer, tmp_path: Path
+) -> None:
+    server.play = draws_all(files)
+    too_large = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (9 vs. 1)")
+    refuses(server, "5", with_status=too_large)
+    await server.stop()
+    await server.start()
+    source = write(tmp_path, "4", "5")
+    outcome = await easel("generate", "--from", source, "--target", server.target, folder=tmp_path)
+    assert outcome.status == 2
+    assert "1 of 2 failed: Received message larger than max" in one_line(outcome.stderr)
+
+
+@pytest.mark.parametrize("extra", [[], ["--json"]], ids=["plain", "json"])
+async def test_who_reads_no_more_hears_no_complaint(
+    server: ScriptedServer, files: FileServer, tmp_path: Path, extra: list[str]
+) -> None:
+    server.play = draws_all(files)
+    source = write(tmp_path, "a castle", "a moat", "a keep")
+    command = ["generate", "--from", source, *extra]
+    outcome = await in_a_shell("&1 | true", *command, target=server.target, folder=tmp_path)
+    assert (outcome.stdout, outcome.stderr) == ("", "")
 
 
 async def test_a_full_backlog_is_waited_for(server: ScriptedServer, files: FileServer, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -11,11 +12,13 @@ import pytest
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
+from pydantic import SecretStr
 from rich.console import Console
 
 from easel import checks
 from easel.cli import doctor
 from easel.finding import Finding, Verdict, is_set
+from easel.settings import Settings
 from easel.v1.model_pb2 import Model
 from easel.v1.model_service_pb2 import ListModelsResponse
 from easel.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
@@ -50,6 +53,14 @@ async def gateway() -> AsyncIterator[Gateway]:
 async def test_a_service_that_serves(gateway: Gateway) -> None:
     found = await doctor.check_health(gateway.target)
     assert (found.verdict, found.found) == (Verdict.OK, f"{gateway.target} serves")
+
+
+async def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "TIMEOUT_SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        place = f"127.0.0.1:{mute.getsockname()[1]}"
+        [found] = await checks.check_nats(Settings(nats_url=SecretStr(f"nats://{place}")), with_streams=False)
+    assert (found.verdict, found.found) == (Verdict.FAIL, f"{place}: no answer")
 
 
 async def test_a_service_that_waits(gateway: Gateway) -> None:

@@ -58,6 +58,11 @@ def test_details_are_read_together() -> None:
     assert error.details.metadata == {"model": "tiny"}
 
 
+def test_a_message_that_is_too_large_is_not_a_service_that_is_too_busy() -> None:
+    text = "SERVER: Received message larger than max (3000053 vs. 1048576)"
+    assert type(errors.from_rpc(rpc_error(grpc.StatusCode.RESOURCE_EXHAUSTED, text))) is InvalidRequest
+
+
 def test_violations_without_a_field_are_readable_too() -> None:
     violation = bad_request()
     violation.field_violations.add(description="the request is empty")

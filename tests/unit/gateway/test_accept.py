@@ -1,12 +1,13 @@
 """Comparing specs and counting the backlog."""
 
 from datetime import timedelta
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.accept import Backlog, differing_fields
+from easel.v1.generation_pb2 import GenerationSpec
+from gateway.accept import Acceptance, Backlog, CheckedRequest, differing_fields
 from gateway.errors import BacklogFull
 from gateway.metrics import Metrics
 from gateway.record.generation import State
@@ -72,3 +73,17 @@ async def test_a_batch_is_counted_in_as_a_whole_or_not_at_all(metrics: Metrics) 
     backlog.admit({"tiny": 3, "other": 2})
     with pytest.raises(BacklogFull):
         backlog.admit({"tiny": 1})
+
+
+async def test_a_batch_without_room_is_refused_at_the_first_request_that_is_new(metrics: Metrics) -> None:
+    generations = AsyncMock()
+    generations.find_request.return_value = None
+    backlog = Backlog(generations, limit=50, metrics=metrics)
+    acceptance = Acceptance(generations, AsyncMock(), backlog, nudge_dispatch=Mock(), metrics=metrics)
+    spec = GenerationSpec(model="tiny")
+    batch = [
+        CheckedRequest(owner="default", request_id=str(number), spec=spec, resolved_spec=spec) for number in range(100)
+    ]
+    with pytest.raises(BacklogFull):
+        await acceptance.create_generations(batch)
+    generations.find_request.assert_awaited_once_with(owner="default", request_id="0")

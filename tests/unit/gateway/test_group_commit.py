@@ -100,13 +100,15 @@ async def test_those_that_come_during_a_commit_share_the_next(record: Record, co
     assert record.statements == [["first"], ["a", "b", "c"]]
 
 
-async def test_after_a_shared_commit_it_commits_again(record: Record, commits: GroupCommit) -> None:
+async def test_those_that_come_after_a_crowd_gather_for_a_moment(record: Record, commits: GroupCommit) -> None:
     first = await held(record, commits)
-    others = await callers(commits, "a", "b")
+    crowd = await callers(commits, *"abcd")
     record.going_on.set()
-    await asyncio.gather(*(one.task for one in (first, *others)))
-    assert await Caller(commits, "later").gets_its_own()
-    assert record.statements[-1] == ["later"]
+    await asyncio.gather(*(one.task for one in (first, *crowd)))
+    later = await callers(commits, "later")
+    later += await callers(commits, "latest")
+    assert all([await one.gets_its_own() for one in later])
+    assert record.statements == [["first"], ["a", "b", "c", "d"], ["later", "latest"]]
 
 
 async def test_no_statement_holds_more_rows_than_it_may(

@@ -3,9 +3,11 @@
 import pytest
 
 from easel.v1.generation_messages_pb2 import ListGenerationsRequest
-from easel.v1.generation_pb2 import Generation, GenerationSpec
+from easel.v1.generation_pb2 import FailureReason, Generation, GenerationSpec, GenerationState
 from gateway import page_token
 from gateway.api import lists
+from gateway.api.violations import Violations
+from gateway.record.generation import State
 
 ID = "01920000-0000-7000-8000-000000000001"
 GRPC_LIMIT = 4 * 1024 * 1024
@@ -21,6 +23,20 @@ def test_any_page_goes_into_one_message() -> None:
 def test_a_page_holds_at_least_one() -> None:
     huge = Generation(spec=GenerationSpec(prompt="x" * GRPC_LIMIT))
     assert lists.fit([huge, huge]) == [huge]
+
+
+def test_what_is_asked_for_again_and_again_is_asked_for_once() -> None:
+    # More than a statement may have parameters.
+    request = ListGenerationsRequest(
+        states=[GenerationState.GENERATION_STATE_FAILED, GenerationState.GENERATION_STATE_QUEUED] * 100_000,
+        failure_reasons=[FailureReason.FAILURE_REASON_STORAGE, FailureReason.FAILURE_REASON_UNSPECIFIED] * 100_000,
+        models=["tiny"] * lists.MAX_MODELS,
+    )
+    violations = Violations()
+    which = lists.check_filter(request, violations)
+    violations.raise_any()
+    assert which.states == [State.QUEUED, State.FAILED]
+    assert which.failure_reasons == ["FAILURE_REASON_UNSPECIFIED", "FAILURE_REASON_STORAGE"]
 
 
 def test_a_token_is_good_for_its_filters_whatever_the_page_size() -> None:

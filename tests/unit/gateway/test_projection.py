@@ -1,5 +1,6 @@
 """The projection's hold on its queue."""
 
+import asyncio
 from unittest.mock import AsyncMock, Mock
 
 import nats.errors
@@ -9,8 +10,9 @@ from prometheus_client import CollectorRegistry
 from easel.bus import BusUnavailable
 from easel.v1.generation_pb2 import Failure
 from easel.worker.v1.result_pb2 import Result, Success
+from gateway.errors import DatabaseUnavailable
 from gateway.metrics import Metrics
-from gateway.projection import Projection
+from gateway.projection import CONCURRENCY, Projection
 from gateway.record.generation import Change, State
 
 GENERATION = "0199a3c0-0000-7000-8000-000000000000"
@@ -74,12 +76,45 @@ async def test_unreadable_results_are_counted(
     assert registry.get_sample_value("easel_unreadable_messages_total") == 2
 
 
-async def test_what_was_fetched_and_not_taken_is_put_back_also_on_a_cancel(
-    projection: Projection, subscription: AsyncMock
-) -> None:
-    messages = [AsyncMock(data=b"\xff") for _ in range(3)]
+@pytest.fixture
+def unreadable(subscription: AsyncMock) -> list[AsyncMock]:
+    messages = [AsyncMock(data=b"\xff") for _ in range(CONCURRENCY + 2)]
     subscription.fetch.return_value = messages
-    projection._database.execute.side_effect = KeyboardInterrupt  # type: ignore[attr-defined]
-    with pytest.raises(KeyboardInterrupt):
+    return messages
+
+
+async def test_what_was_fetched_and_not_taken_is_put_back_on_an_outage(
+    projection: Projection, unreadable: list[AsyncMock]
+) -> None:
+    projection._database.execute.side_effect = DatabaseUnavailable  # type: ignore[attr-defined]
+    with pytest.raises(DatabaseUnavailable):
         await projection.project()
-    assert [message.nak.await_count for message in messages] == [1, 1, 1]
+    assert [message.nak.await_count for message in unreadable] == [1] * len(unreadable)
+
+
+async def test_one_that_was_taken_does_not_keep_the_others_from_being_put_back(
+    projection: Projection, unreadable: list[AsyncMock]
+) -> None:
+    projection._database.execute.side_effect = [None, DatabaseUnavailable, None, None]  # type: ignore[attr-defined]
+    unreadable[0].nak.side_effect = nats.errors.MsgAlreadyAckdError
+    with pytest.raises(DatabaseUnavailable):
+        await projection.project()
+    assert [message.nak.await_count for message in unreadable] == [1] * len(unreadable)
+
+
+async def test_what_was_fetched_and_not_taken_is_put_back_on_a_cancel(
+    projection: Projection, unreadable: list[AsyncMock]
+) -> None:
+    storing = asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        storing.set()
+        await asyncio.Event().wait()
+
+    projection._database.execute.side_effect = hang  # type: ignore[attr-defined]
+    projecting = asyncio.create_task(projection.project())
+    await storing.wait()
+    projecting.cancel()
+    await asyncio.wait([projecting])
+    assert projecting.cancelled()
+    assert [message.nak.await_count for message in unreadable] == [1] * len(unreadable)

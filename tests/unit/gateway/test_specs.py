@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from easel.v1.generation_messages_pb2 import BatchCreateGenerationsRequest, CreateGenerationRequest
 from easel.v1.generation_pb2 import GenerationSpec, ImageFormat, OutputSpec, PreviewSpec
 from easel.v1.model_pb2 import DoubleRange, IntRange, Model, ModelDefaults
 from gateway.api import specs
@@ -183,6 +184,13 @@ def test_a_model_may_be_left_out_only_where_there_is_one() -> None:
     other = Model(name="other")
     assert violations_of(GenerationSpec(prompt="a castle"), models={"tiny": TINY, "other": other}) == {"spec.model"}
     assert violations_of(GenerationSpec(prompt="a castle"), models={}) == {"spec.model"}
+
+
+def test_a_batch_that_is_too_large_is_looked_at_no_further() -> None:
+    request = BatchCreateGenerationsRequest(requests=[CreateGenerationRequest(request_id="same")] * 10_000)
+    with pytest.raises(InvalidRequest) as refused:
+        specs.check_batch(request)
+    assert [violation.field for violation in refused.value.violations] == ["requests"]
 
 
 def test_ids_are_brought_into_their_usual_form() -> None:

@@ -90,6 +90,15 @@ def test_clients_take_the_largest_errors(error: errors.Error) -> None:
     assert len(rich.details) >= 1
 
 
+def test_a_violation_that_takes_many_words_is_cut_and_not_left_out() -> None:
+    known = ", ".join(f"model-{number}" for number in range(1_000))
+    _, rich = details_of(errors.InvalidRequest([errors.Violation("spec.model", f"must be one of: {known}")] * 2))
+    bad = error_details_pb2.BadRequest()
+    assert rich.details[1].Unpack(bad)
+    assert [one.field for one in bad.field_violations] == ["spec.model"] * 2
+    assert all(one.description.endswith(" ...") for one in bad.field_violations)
+
+
 async def test_the_largest_error_arrives_over_the_wire() -> None:
     error = errors.InvalidRequest([errors.Violation("spec.labels", f"key {'ü' * 60} {n}") for n in range(99)])
 

@@ -149,6 +149,17 @@ async def test_a_lost_nudge_is_repaired_by_the_recheck(life: Life) -> None:
     assert await watcher.next() is None
 
 
+async def test_what_is_purged_meanwhile_is_not_found_and_keeps_no_watcher(life: Life) -> None:
+    watcher = life.watch()
+    assert await watcher.states(1) == [State.QUEUED]
+    life.generations.get_revisions.return_value = {}
+    life.generations.get_history.side_effect = None
+    life.generations.get_history.return_value = None
+    await life.hub.recheck()
+    with pytest.raises(GenerationNotFound):
+        await watcher.next()
+
+
 async def test_progress_of_an_attempt_that_is_not_current_is_dropped(life: Life) -> None:
     life.change(State.RUNNING, attempt=1)
     watcher = life.watch()
