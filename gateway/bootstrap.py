@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 from datetime import timedelta
 
@@ -191,6 +192,9 @@ class Gateway:
         except OSError as error:
             raise Misconfigured("listen", str(error)) from error
         logger.info("listening on port {}", port, action="listen")
+        # What is there by now stays: the garbage collector need not look through it again and again.
+        gc.collect()
+        gc.freeze()
         work = asyncio.create_task(self._work())
         await asyncio.wait([work, asyncio.create_task(stop.wait())], return_when=asyncio.FIRST_COMPLETED)
         # The order: calls first, since they need everything else; then what is asked for over NATS; then the loops;

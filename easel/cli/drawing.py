@@ -36,7 +36,9 @@ class NotDrawn(EaselError):
     def __init__(self, generation: Generation) -> None:
         self.generation = generation
         why = f": {generation.failure.message}" if generation.HasField("failure") else ""
-        super().__init__(f"generation {generation.id} is {state_name(generation)}{why}")
+        #: What came of it, in words that may hold for others too.
+        self.outcome = state_name(generation) + why
+        super().__init__(f"generation {generation.id} is {self.outcome}")
 
 
 class NotWritten(EaselError):

@@ -87,8 +87,12 @@ def check_folder(out: Path | None) -> Path | None:
 
 def complain_of(failures: Sequence[EaselError], *, total: int, target: str) -> int:
     """Print a line for each kind of failure, and return the exit status: theirs, where it is the same for all."""
-    for message, count in Counter(say(error, target=target) for error in failures).items():
-        complain(message if total == 1 else f"{count} of {total} failed: {message}")
+    if total == 1:
+        complain(say(failures[0], target=target))
+    else:
+        kinds = (each.outcome if isinstance(each, NotDrawn) else say(each, target=target) for each in failures)
+        for kind, count in Counter(kinds).items():
+            complain(f"{count} of {total} failed: {kind}")
     statuses = {status_of(error) for error in failures}
     return statuses.pop() if len(statuses) == 1 else NO_PICTURE
 

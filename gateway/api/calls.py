@@ -37,15 +37,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
         self, continuation: "Continuation", handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Wrap the handler of a call."""
-        handler = await continuation(handler_call_details)
+        """Wrap the handler of a call, once for each method."""
         method = handler_call_details.method
-        if handler is None or method.startswith(_FOREIGN_SERVICES):
-            return handler
+        if method not in self._wrapped:
+            handler = await continuation(handler_call_details)
+            if handler is None or method.startswith(_FOREIGN_SERVICES):
+                return handler
+            self._wrapped[method] = self._wrap(method, handler)
+        return self._wrapped[method]
+
+    def _wrap(self, method: str, handler: "Handler") -> "Handler":
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
                 self._wrap_stream(method, handler.unary_stream),
@@ -59,9 +65,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         )
 
     def _wrap_unary(self, method: str, behaviour: Any) -> Callable[[Any, "Context"], Awaitable[Any]]:
+        meter = _Meter(self._metrics, method)
+
         async def call(request: Any, context: "Context") -> Any:
             _begin(method)
-            with self._measured(method, context):
+            with meter.measure(context):
                 try:
                     return await behaviour(request, context)
                 except Exception as error:  # noqa: BLE001
@@ -70,10 +78,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     def _wrap_stream(self, method: str, behaviour: Any) -> Any:
+        meter = _Meter(self._metrics, method)
+
         async def call(request: Any, context: "Context") -> AsyncGenerator[Any, None]:
             _begin(method)
             # All streams of ours are watchers.
-            with self._measured(method, context), self._metrics.watchers.track_inprogress():
+            with meter.measure(context), self._metrics.watchers.track_inprogress():
                 try:
                     async with aclosing(behaviour(request, context)) as responses:
                         async for response in responses:
@@ -83,10 +93,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
+
+class _Meter:
+    """Counts and times the calls of one method."""
+
+    def __init__(self, metrics: Metrics, method: str) -> None:
+        self._method = method.removeprefix("/")
+        self._rpcs = metrics.rpcs
+        self._seconds = metrics.rpc_seconds.labels(method=self._method)
+
     @contextmanager
-    def _measured(self, method: str, context: "Context") -> Iterator[None]:
+    def measure(self, context: "Context") -> Iterator[None]:
         """Count a call once it ends, however it does."""
-        method = method.removeprefix("/")
         began = time.perf_counter()
         code = grpc.StatusCode.UNKNOWN
         try:
@@ -100,8 +118,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             code = _why_cancelled(context)
             raise
         finally:
-            self._metrics.rpcs.labels(method=method, code=code.name).inc()
-            self._metrics.rpc_seconds.labels(method=method).observe(time.perf_counter() - began)
+            self._rpcs.labels(method=self._method, code=code.name).inc()
+            self._seconds.observe(time.perf_counter() - began)
 
 
 def _why_cancelled(context: "Context") -> grpc.StatusCode:

@@ -122,24 +122,24 @@ async def test_one_that_fails_does_not_stop_the_others(
     failure = Failure(reason=FailureReason.FAILURE_REASON_INVALID_OUTPUT, message="not a number")
 
     def play(request: Any) -> Script:
-        if request.id == numbered(1):
+        if request.id in (numbered(1), numbered(3)):
             return says(transition(FAILED, revision=2, id=request.id, failure=failure, resolved_spec=resolved()))
         script: Script = drawing(files.url(), generation_id=request.id)
         return script
 
     server.play = play
-    source = write(tmp_path, "a castle", "a moat", "a keep")
+    source = write(tmp_path, "a castle", "a moat", "a keep", "a well")
     extra = ["--json"] if as_json else []
     outcome = await easel("generate", "--from", source, *extra, "--target", server.target, folder=tmp_path)
     assert outcome.status == 1
-    message = f"generation {numbered(1)} is FAILED: not a number"
-    assert one_line(outcome.stderr) == f"easel: 1 of 3 failed: {message}\n"
+    assert one_line(outcome.stderr) == "easel: 2 of 4 failed: FAILED: not a number\n"
     assert {path.stem for path in (tmp_path / "out").iterdir()} == {numbered(0), numbered(2)}
     if as_json:
         states = {each["id"]: each["state"] for each in map(json.loads, outcome.stdout.splitlines())}
-        assert states == {numbered(0): "SUCCEEDED", numbered(1): "FAILED", numbered(2): "SUCCEEDED"}
+        ends = ["SUCCEEDED", "FAILED", "SUCCEEDED", "FAILED"]
+        assert states == {numbered(number): end for number, end in enumerate(ends)}
     else:
-        assert f"failed a moat: {message}" in outcome.stdout
+        assert f"failed a moat: generation {numbered(1)} is FAILED: not a number" in outcome.stdout
 
 
 def refuses(server: ScriptedServer, *prompts: str, with_status: grpc.Status) -> None:
