@@ -15,6 +15,7 @@ from gateway.metrics import Metrics
 from gateway.record.documents import to_json
 from gateway.record.generation import Generation, State
 from gateway.record.generations import Generations, NewGeneration
+from gateway.record.queue import Queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +40,15 @@ class CheckedRequest(Request):
 class Backlog:
     """How many generations wait for each model, as of the last count: admission must not cost a count each time."""
 
-    def __init__(self, generations: Generations, *, limit: int, metrics: Metrics) -> None:
-        self._generations = generations
+    def __init__(self, queue: Queue, *, limit: int, metrics: Metrics) -> None:
+        self._queue = queue
         self._limit = limit
         self._metrics = metrics
         self._waiting: dict[str, int] = {}
 
     async def count(self, models: Mapping[str, object]) -> None:
         """Count again, and show the counts of the known models."""
-        counts = await self._generations.count_live()
+        counts = await self._queue.count_live()
         self._waiting = {one.model: one.count for one in counts if one.state == State.QUEUED}
         self._metrics.show_backlog(models, counts)
 
@@ -90,7 +91,15 @@ class Acceptance:
             RequestIdConflict: the request_id was used with another spec.
             GenerationDeleted: what it made was deleted.
         """
-        return await _find(self._generations, request)
+        (found,) = await _find(self._generations, [request])
+        return found
+
+    async def find_retry(self, *, owner: str, request_id: str, retried_from: str) -> Generation | None:
+        """Find what a retry made when it was asked for before."""
+        found = await self._generations.find_requests(owner=owner, request_ids=[request_id])
+        retry = found.get(request_id)
+        is_it = retry is not None and retry.retried_from == retried_from and retry.delete_time is None
+        return retry if is_it else None
 
     async def create_generation(self, request: CheckedRequest) -> Generation:
         """Store a checked request and return its generation, durable; or the one its request_id made before.
@@ -104,7 +113,10 @@ class Acceptance:
         if found is not None:
             return found[0]
         created = await self._group_commit.create_generation(_to_record(request))
-        return self._accepted(created) if created is not None else await _original(self._generations, request)
+        if created is not None:
+            return self._accepted(created)
+        (original,) = await _originals(self._generations, [request])
+        return original
 
     async def create_generations(self, requests: Sequence[CheckedRequest]) -> list[Generation]:
         """Store checked requests in one transaction, all of them or none.
@@ -118,10 +130,9 @@ class Acceptance:
             return found
         async with self._generations.transaction() as generations:
             created = await generations.create_generations([_to_record(request) for request in requests])
-            originals = [
-                await _original(generations, request) if one is None else one
-                for request, one in zip(requests, created, strict=True)
-            ]
+            taken = [request for request, one in zip(requests, created, strict=True) if one is None]
+            found_again = iter(await _originals(generations, taken))
+            originals = [next(found_again) if one is None else one for one in created]
         for one in created:
             if one is not None:
                 self._accepted(one)
@@ -133,12 +144,9 @@ class Acceptance:
             self._backlog.admit(Counter(request.resolved_spec.model for request in requests))
         except BacklogFull:
             # What was accepted before is not refused now.
-            originals = []
-            for request in requests:
-                original = await self.find_generation(request)
-                if original is None:
-                    raise
-                originals.append(original)
+            originals = [one for one in await _find(self._generations, requests) if one is not None]
+            if len(originals) < len(requests):
+                raise
             return originals
         return None
 
@@ -163,20 +171,23 @@ def _to_record(request: CheckedRequest) -> NewGeneration:
     )
 
 
-async def _find(generations: Generations, request: Request) -> Generation | None:
-    if not request.request_id:
-        return None
-    found = await generations.find_request(owner=request.owner, request_id=request.request_id)
-    return None if found is None else _same(found, request)
+async def _find(generations: Generations, requests: Sequence[Request]) -> list[Generation | None]:
+    """Find what requests of one owner made before; None for those that made nothing."""
+    request_ids = [request.request_id for request in requests if request.request_id]
+    if not request_ids:
+        return [None] * len(requests)
+    found = await generations.find_requests(owner=requests[0].owner, request_ids=request_ids)
+    return [_same(found[request.request_id], request) if request.request_id in found else None for request in requests]
 
 
-async def _original(generations: Generations, request: Request) -> Generation:
-    """Find what has the request_id of a request already."""
-    found = await _find(generations, request)
-    if found is None:
-        # Its retention ended just now: asked again, the request makes a new one.
+async def _originals(generations: Generations, requests: Sequence[Request]) -> list[Generation]:
+    """Find what has the request_ids of requests already."""
+    found = [one for one in await _find(generations, requests) if one is not None]
+    if len(found) < len(requests):
+        # The retention of one ended just now: asked again, the request makes a new one.
         raise DatabaseUnavailable
-    annotate(generation_id=found.id)
+    if len(found) == 1:
+        annotate(generation_id=found[0].id)
     return found
 
 

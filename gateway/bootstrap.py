@@ -30,10 +30,12 @@ from gateway.metrics import Metrics
 from gateway.progress import FLUSH_SECONDS, ProgressWriter
 from gateway.projection import Projection
 from gateway.record import schema
+from gateway.record.attempts import Attempts, RetryPolicy
 from gateway.record.database import Database
-from gateway.record.generations import Generations, RetryPolicy
+from gateway.record.generations import Generations
 from gateway.record.listing import Listing
 from gateway.record.models import Models
+from gateway.record.queue import Queue
 from gateway.record.removal import Removal
 from gateway.retention import Retention
 from gateway.settings import GatewaySettings
@@ -74,12 +76,14 @@ class Gateway:
         self._bus = Bus()
         metrics.bus_connected.set_function(lambda: self._bus.connected_seconds > 0)
         generations = Generations(self._database, retention=settings.retention)
+        queue = Queue(self._database)
+        attempts = Attempts(self._database, retention=settings.retention)
         models = Models(self._database)
         policy = RetryPolicy(max_lost_attempts=settings.max_lost_attempts, backoff=settings.retry_backoff)
         # A worker renews several times in a lease: one that was not heard of for a whole one is not alive.
         catalogue = Catalogue(models, liveness=settings.lease)
 
-        self._dispatcher = Dispatcher(generations, self._bus, liveness=settings.lease, metrics=metrics)
+        self._dispatcher = Dispatcher(queue, self._bus, liveness=settings.lease, metrics=metrics)
         self._dispatching = Loop(
             "dispatch",
             self._dispatcher.dispatch,
@@ -91,9 +95,9 @@ class Gateway:
         topology = Loop("topology", self._ensure_topology, interval_seconds=settings.topology_seconds)
         self._bus.on_connect(topology.nudge)
         self._hub = Hub(self._bus, generations)
-        self._progress = ProgressWriter(self._bus, generations)
+        self._progress = ProgressWriter(self._bus, attempts)
         claims = Claims(
-            generations,
+            attempts,
             models,
             announcements=announcements,
             lease=settings.lease,
@@ -102,11 +106,12 @@ class Gateway:
         )
         self._worker_requests = WorkerRequests(self._bus, claims, metrics=metrics)
         projection = Projection(
-            self._bus, self._database, generations, announcements=announcements, policy=policy, metrics=metrics
+            self._bus, self._database, attempts, announcements=announcements, policy=policy, metrics=metrics
         )
         sweep = Sweep(
             self._bus,
-            generations,
+            attempts,
+            queue,
             models,
             catalogue,
             announcements=announcements,
@@ -114,7 +119,7 @@ class Gateway:
             policy=policy,
             metrics=metrics,
         )
-        backlog = Backlog(generations, limit=settings.max_backlog, metrics=metrics)
+        backlog = Backlog(queue, limit=settings.max_backlog, metrics=metrics)
 
         async def count_backlog() -> None:
             await backlog.count(catalogue.models)
@@ -162,6 +167,7 @@ class Gateway:
                     metrics=metrics,
                 ),
                 generations=generations,
+                queue=queue,
                 watching=Watching(generations, self._hub, self._bus),
                 catalogue=catalogue,
                 listing=Listing(self._database),

@@ -21,9 +21,9 @@ from easel.worker.v1.task_pb2 import AttemptRef, Task
 from gateway.announcements import Announcements
 from gateway.errors import DatabaseUnavailable
 from gateway.metrics import Metrics
+from gateway.record.attempts import Attempt, Attempts, Grant, NotYet, Refusal
 from gateway.record.documents import from_json, to_json
 from gateway.record.generation import Change, State
-from gateway.record.generations import Attempt, Generations, Grant, NotYet, Refusal
 from gateway.record.models import Models
 
 #: How many requests of workers are answered at the same time; further ones wait.
@@ -35,7 +35,7 @@ class Claims:
 
     def __init__(
         self,
-        generations: Generations,
+        attempts: Attempts,
         models: Models,
         *,
         announcements: Announcements,
@@ -43,7 +43,7 @@ class Claims:
         on_new_model: Callable[[], None],
         metrics: Metrics,
     ) -> None:
-        self._generations = generations
+        self._attempts = attempts
         self._models = models
         self._announcements = announcements
         self._lease = lease
@@ -72,7 +72,7 @@ class Claims:
             worker_id=request.worker_id, slots=request.slots, free_slots=request.free_slots, models=models
         )
         held = _attempts(request.attempts)
-        kept = await self._generations.renew(held, lease=self._lease)
+        kept = await self._attempts.renew(held, lease=self._lease)
         self._note_models(name for name, _ in models)
         response = RenewResponse(
             dropped=[
@@ -90,7 +90,7 @@ class Claims:
         Raises:
             DatabaseUnavailable: nothing is known; the worker hears nothing and asks again.
         """
-        changes = await self._generations.release(_attempts(request.attempts))
+        changes = await self._attempts.release(_attempts(request.attempts))
         if request.leaving:
             await self._models.forget_worker(request.worker_id)
         await self._announcements.announce(*changes)
@@ -100,7 +100,7 @@ class Claims:
         generation_id = _generation_id(request.generation_id)
         if generation_id is None:
             return ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_GONE)
-        answer = await self._generations.claim(
+        answer = await self._attempts.claim(
             generation_id,
             claim_id=request.claim_id,
             worker_id=request.worker_id,

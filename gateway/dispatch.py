@@ -10,7 +10,7 @@ from easel import subjects
 from easel.bus import Bus, BusUnavailable
 from easel.worker.v1.task_pb2 import TaskHint
 from gateway.metrics import Metrics
-from gateway.record.generations import DueHint, Generations
+from gateway.record.queue import DueHint, Queue
 
 #: How many publishes wait for their acknowledgement at the same time.
 PUBLISH_CONCURRENCY = 32
@@ -19,8 +19,8 @@ PUBLISH_CONCURRENCY = 32
 class Dispatcher:
     """Moves QUEUED generations to the bus. The QUEUED row is the outbox."""
 
-    def __init__(self, generations: Generations, bus: Bus, *, liveness: timedelta, metrics: Metrics) -> None:
-        self._generations = generations
+    def __init__(self, queue: Queue, bus: Bus, *, liveness: timedelta, metrics: Metrics) -> None:
+        self._queue = queue
         self._bus = bus
         self._liveness = liveness
         self._metrics = metrics
@@ -36,10 +36,10 @@ class Dispatcher:
         """
         if not self._bus.connected_seconds:
             raise BusUnavailable("not connected")
-        marked = await self._generations.mark_dispatched(liveness=self._liveness)
+        marked = await self._queue.mark_dispatched(liveness=self._liveness)
         failed = [hint for hint in await self._publish(marked) if hint is not None]
         if failed:
-            await self._generations.unmark_dispatched([hint.generation_id for hint in failed])
+            await self._queue.unmark_dispatched([hint.generation_id for hint in failed])
             raise BusUnavailable(f"{len(failed)} of {len(marked)} hints were not published")
 
     async def _publish(self, hints: Sequence[DueHint]) -> list[DueHint | None]:

@@ -53,12 +53,14 @@ class GroupCommit:
         return await waiting.answer
 
     async def _commit_all(self) -> None:
-        while self._waiting:
-            group, self._waiting = self._waiting[:MAX_ROWS], self._waiting[MAX_ROWS:]
-            await self._commit([one for one in group if not one.answer.done()])
-            if len(group) >= CROWD:
-                await asyncio.sleep(GATHER_SECONDS)
-        self._committing = None
+        try:
+            while self._waiting:
+                group, self._waiting = self._waiting[:MAX_ROWS], self._waiting[MAX_ROWS:]
+                await self._commit([one for one in group if not one.answer.done()])
+                if len(group) >= CROWD:
+                    await asyncio.sleep(GATHER_SECONDS)
+        finally:
+            self._committing = None
 
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         if not group:

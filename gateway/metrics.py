@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from easel.v1.model_pb2 import Model
 from easel.worker.v1.claim_pb2 import ClaimAnswer
 from gateway.record.generation import Change, State
-from gateway.record.generations import LiveCount
+from gateway.record.queue import LiveCount
 
 #: From a read out of the cache of PostgreSQL, over requests that wait for a lock, to watching a long generation.
 RPC_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)

@@ -6,8 +6,8 @@ from easel import subjects
 from easel.bus import Bus
 from easel.v1.generation_pb2 import Progress
 from gateway.errors import DatabaseUnavailable
+from gateway.record.attempts import Attempt, Attempts
 from gateway.record.documents import to_json
-from gateway.record.generations import Attempt, Generations
 from gateway.reports import read_report
 
 #: How often progress is written: GetGeneration is at most this, and a statement, behind the stream.
@@ -21,9 +21,9 @@ class ProgressWriter:
     late by another gateway, from replacing a newer one. Previews are left out: they are for whoever watches.
     """
 
-    def __init__(self, bus: Bus, generations: Generations) -> None:
+    def __init__(self, bus: Bus, attempts: Attempts) -> None:
         self._bus = bus
-        self._generations = generations
+        self._attempts = attempts
         self._latest: dict[Attempt, tuple[int, Progress]] = {}
 
     async def listen(self) -> None:
@@ -38,7 +38,7 @@ class ProgressWriter:
         """
         latest, self._latest = self._latest, {}
         try:
-            await self._generations.save_progress(
+            await self._attempts.save_progress(
                 [(attempt, sequence, to_json(progress)) for attempt, (sequence, progress) in latest.items()]
             )
         except DatabaseUnavailable:

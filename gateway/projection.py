@@ -19,10 +19,10 @@ from easel.worker.v1.result_pb2 import Result
 from gateway.announcements import Announcements
 from gateway.errors import DatabaseUnavailable
 from gateway.metrics import FAILED, LATE, SUCCEEDED, Metrics
+from gateway.record.attempts import Attempt, Attempts, RetryPolicy
 from gateway.record.database import Database
 from gateway.record.documents import to_json
 from gateway.record.generation import Change, State
-from gateway.record.generations import Attempt, Generations, RetryPolicy
 
 BATCH = 64
 #: How many results are committed at the same time; any order will do, since each is fenced by its attempt.
@@ -41,7 +41,7 @@ class Projection:
         self,
         bus: Bus,
         database: Database,
-        generations: Generations,
+        attempts: Attempts,
         *,
         announcements: Announcements,
         policy: RetryPolicy,
@@ -49,7 +49,7 @@ class Projection:
     ) -> None:
         self._bus = bus
         self._database = database
-        self._generations = generations
+        self._attempts = attempts
         self._announcements = announcements
         self._policy = policy
         self._metrics = metrics
@@ -125,11 +125,11 @@ class Projection:
         change: Change | None
         if result.HasField("success"):
             images = [to_json(stored) for stored in result.success.images]
-            change = await self._generations.succeed(
+            change = await self._attempts.succeed(
                 attempt, images=images, phase_times=to_json(result.success.phase_times)
             )
         else:
-            change = await self._generations.fail(attempt, failure=to_json(result.failure), policy=self._policy)
+            change = await self._attempts.fail(attempt, failure=to_json(result.failure), policy=self._policy)
         self._metrics.results.labels(outcome=_outcome(change)).inc()
         if change is None:
             logger.info("a result came too late and changes nothing", action="late_result")
@@ -156,4 +156,7 @@ def _read(message: Msg) -> Result:
     uuid.UUID(result.generation_id)
     if result.WhichOneof("outcome") is None:
         raise ValueError("a result without an outcome")
+    if result.HasField("failure"):
+        # PostgreSQL has no NUL in a text, and what a library complains of may be one.
+        result.failure.message = result.failure.message.replace("\0", "")
     return result

@@ -8,6 +8,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from easel.settings import Address, OptionalAddress, Settings
 
 SWEEPS_PER_LEASE = 5
+#: How long after its end a generation may still get pictures, from a worker that does not know of it.
+STRAGGLING = timedelta(hours=1)
 #: A century: times far beyond are more than Python can tell.
 MAX_DAYS = 36_500
 
@@ -42,7 +44,7 @@ class GatewaySettings(Settings):
         7,
         ge=0,
         le=MAX_DAYS,
-        description="How long pictures outlive their generation, so that a restored backup finds them.",
+        description="How long pictures outlive their generation, for backups that are restored; at least an hour.",
     )
     removal_seconds: float = Field(30, gt=0, description="How often it is looked for what is to be removed.")
     drain_grace_seconds: float = Field(10, ge=0, description="How long running calls may take to end at shutdown.")
@@ -73,8 +75,8 @@ class GatewaySettings(Settings):
 
     @property
     def backup_age(self) -> timedelta:
-        """How long pictures outlive their generation."""
-        return timedelta(days=self.backup_days)
+        """How long pictures outlive their generation; a worker that is cut off may store some for a while."""
+        return max(timedelta(days=self.backup_days), STRAGGLING)
 
     @property
     def retry_backoff(self) -> timedelta:

@@ -15,8 +15,9 @@ from easel.bus import Bus, BusUnavailable
 from gateway.announcements import Announcements
 from gateway.catalogue import Catalogue
 from gateway.metrics import Metrics
-from gateway.record.generations import Generations, RetryPolicy
+from gateway.record.attempts import Attempts, RetryPolicy
 from gateway.record.models import Models
+from gateway.record.queue import Queue
 
 Answer = TypeVar("Answer")
 
@@ -50,7 +51,8 @@ class Sweep:
     def __init__(
         self,
         bus: Bus,
-        generations: Generations,
+        attempts: Attempts,
+        queue: Queue,
         models: Models,
         catalogue: Catalogue,
         *,
@@ -60,7 +62,8 @@ class Sweep:
         metrics: Metrics,
     ) -> None:
         self._bus = bus
-        self._generations = generations
+        self._attempts = attempts
+        self._queue = queue
         self._models = models
         self._catalogue = catalogue
         self._announcements = announcements
@@ -88,12 +91,12 @@ class Sweep:
     async def _republish_lost_hints(self) -> None:
         for model in self._catalogue.models:
             # The rows first: a hint that is published after this look is not missed by the next one.
-            marked = await self._generations.get_dispatched(model, older_than=HINT_GRACE)
+            marked = await self._queue.get_dispatched(model, older_than=HINT_GRACE)
             if not marked:
                 continue
             present = await self._hints_present(model)
             lost = [generation_id for generation_id in marked if generation_id not in present]
-            count = await self._generations.unmark_dispatched(
+            count = await self._queue.unmark_dispatched(
                 lost, marked_before=max(marked.values()) + timedelta(microseconds=1)
             )
             if count:
@@ -112,9 +115,9 @@ class Sweep:
             return
         if self._mark is not None and await self._is_projected(self._mark):
             overdue_before = self._mark.time
-            lost = await self._generations.requeue_lost(overdue_before=overdue_before, policy=self._policy)
+            lost = await self._attempts.requeue_lost(overdue_before=overdue_before, policy=self._policy)
             self._metrics.attempts_lost.inc(len(lost))
-            expired = await self._generations.expire(overdue_before=overdue_before)
+            expired = await self._attempts.expire(overdue_before=overdue_before)
             # A worker that comes back with a lost attempt hears of it at its next renewal; an expired one is stopped.
             await self._announcements.announce(*lost)
             await self._announcements.announce(*expired, stop_workers=True)
@@ -134,7 +137,7 @@ class Sweep:
 
     async def _take_mark(self) -> Mark:
         # The time first: what is published between the two is waited for too.
-        moment = await self._generations.get_time()
+        moment = await self._attempts.get_time()
         info = await _answer(self._bus.jetstream.stream_info(subjects.RESULTS_STREAM))
         return Mark(time=moment, last_sequence=info.state.last_seq, stream_created=info.created)
 

@@ -499,7 +499,9 @@ class SignImageUrlsRequest(_message.Message):
     """Required. The id of a SUCCEEDED generation."""
     @_builtins.property
     def lifetime(self) -> _duration_pb2.Duration:
-        """Optional. How long the URLs shall work, 1 second to 7 days; one hour when absent."""
+        """Optional. How long the URLs shall work, 1 second to 7 days; absent, as long as the operator has set, one hour
+        unless told otherwise.
+        """
 
     def __init__(
         self,
@@ -583,7 +585,7 @@ class ListGenerationsRequest(_message.Message):
 
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Optional. Only generations of one of these models."""
+        """Optional. Only generations of one of these models, at most 100."""
 
     @_builtins.property
     def failure_reasons(self) -> _containers.RepeatedScalarFieldContainer[_generation_pb2.FailureReason.ValueType]:

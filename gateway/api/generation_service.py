@@ -26,6 +26,7 @@ from gateway.page_token import to_token as to_page_token
 from gateway.record.generation import Generation, State
 from gateway.record.generations import Generations
 from gateway.record.listing import Listing
+from gateway.record.queue import Queue
 from gateway.record.removal import Removal
 from gateway.resume_token import Position, to_token
 from gateway.watch import Sight, Watching
@@ -42,6 +43,7 @@ class GenerationService(GenerationServiceServicer):
         *,
         acceptance: Acceptance,
         generations: Generations,
+        queue: Queue,
         watching: Watching,
         catalogue: Catalogue,
         listing: Listing,
@@ -53,6 +55,7 @@ class GenerationService(GenerationServiceServicer):
     ) -> None:
         self._acceptance = acceptance
         self._generations = generations
+        self._queue = queue
         self._watching = watching
         self._catalogue = catalogue
         self._listing = listing
@@ -173,10 +176,7 @@ class GenerationService(GenerationServiceServicer):
         self, request: messages.RetryGenerationRequest, context: Context
     ) -> messages.RetryGenerationResponse:
         """Accept a new generation with the spec of a final one."""
-        old = await self._get_generation(_about(request.id))
-        if not old.state.is_final:
-            raise GenerationNotFinal(old.id, state=old.state)
-        generation = await self._create_generation(request.request_id, old.spec, retried_from=old.id)
+        generation = await self._retry_generation(_about(request.id), request.request_id)
         return messages.RetryGenerationResponse(generation=self._to_answer(generation))
 
     async def SignImageUrls(
@@ -197,6 +197,20 @@ class GenerationService(GenerationServiceServicer):
     ) -> Generation:
         known = await self._check(_request(request_id, spec, retried_from=retried_from))
         return known if isinstance(known, Generation) else await self._acceptance.create_generation(known)
+
+    async def _retry_generation(self, generation_id: str, request_id: str) -> Generation:
+        old = await self._generations.get_generation(generation_id, owner=owner.get())
+        if old is None:
+            # What it was retried by before is found, also after it was deleted.
+            found = await self._acceptance.find_retry(
+                owner=owner.get(), request_id=request_id, retried_from=generation_id
+            )
+            if found is None:
+                raise GenerationNotFound(generation_id)
+            return found
+        if not old.state.is_final:
+            raise GenerationNotFinal(old.id, state=old.state)
+        return await self._create_generation(request_id, old.spec, retried_from=old.id)
 
     async def _check(self, request: Request) -> CheckedRequest | Generation:
         """Check a request; return what it made before if only its model has changed since."""
@@ -241,7 +255,7 @@ class GenerationService(GenerationServiceServicer):
     async def _to_message(self, generation: Generation) -> generation_pb2.Generation:
         queue_position = None
         if generation.state == State.QUEUED:
-            queue_position = await self._generations.get_queue_position(generation)
+            queue_position = await self._queue.get_queue_position(generation)
         return to_message(generation, signer=self._signer, queue_position=queue_position)
 
 

@@ -12,9 +12,11 @@ from easel.bus import Bus
 from easel.embedded import Servers, Stack
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from gateway.record import schema
+from gateway.record.attempts import Attempts
 from gateway.record.database import Database
 from gateway.record.generations import Generations
 from gateway.record.models import Models
+from gateway.record.queue import Queue
 from tests.integration.scripted_worker import ScriptedWorker
 
 LEASE_SECONDS = 1.5
@@ -56,6 +58,16 @@ async def database(record_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def generations(database: Database) -> Generations:
     return Generations(database)
+
+
+@pytest.fixture
+def queue(database: Database) -> Queue:
+    return Queue(database)
+
+
+@pytest.fixture
+def attempts(database: Database) -> Attempts:
+    return Attempts(database)
 
 
 @pytest.fixture

@@ -83,12 +83,15 @@ class ScriptedWorker:
         return await self._bus.request(subjects.CLAIM, request, ClaimResponse)
 
     async def take(self) -> Task:
-        """Wait for the next hint, and claim and acknowledge it."""
-        generation_id, message = await self.hint()
-        response = await self.ask(generation_id)
-        await message.ack_sync()
-        assert response.answer == ClaimAnswer.CLAIM_ANSWER_GRANTED, response
-        return response.task
+        """Wait for the next hint of something that is not gone, and claim and acknowledge it."""
+        while True:
+            generation_id, message = await self.hint()
+            response = await self.ask(generation_id)
+            await message.ack_sync()
+            if response.answer == ClaimAnswer.CLAIM_ANSWER_GONE:
+                continue
+            assert response.answer == ClaimAnswer.CLAIM_ANSWER_GRANTED, response
+            return response.task
 
     async def report(self, task: Task, *, step: int, preview: bytes = b"") -> None:
         self._sequence += 1

@@ -19,6 +19,7 @@ from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.v1.model_service_pb2 import ListModelsRequest
 from easel.v1.model_service_pb2_grpc import ModelServiceStub
 from easel.worker.v1.claim_pb2 import ClaimAnswer
+from easel.worker.v1.result_pb2 import Result
 from easel.worker.v1.task_pb2 import CancelNotice, Task
 from tests.integration.calls import (
     CANCELLED,
@@ -62,11 +63,11 @@ class TestTheWholeWay:
         self, client: GenerationServiceStub, worker: ScriptedWorker
     ) -> None:
         watcher = Watcher(client.Generate(messages.GenerateRequest(spec=spec_of(worker))))
-        failure = Failure(reason=FailureReason.FAILURE_REASON_MODEL_ERROR, message="no")
+        failure = Failure(reason=FailureReason.FAILURE_REASON_MODEL_ERROR, message="no \0 in a prompt")
         await worker.fail(await worker.take(), failure)
         done = await watcher.to_the_end()
         assert done.state == FAILED
-        assert done.failure == failure
+        assert done.failure == Failure(reason=failure.reason, message="no  in a prompt")
 
     async def test_progress_reaches_get_generation(self, client: GenerationServiceStub, worker: ScriptedWorker) -> None:
         generation = await get(client, (await create(client, worker, image_count=2)).id)
@@ -365,7 +366,10 @@ class TestRepair:
         await bus.jetstream.publish(subject, b"\xff no message")
         # Readable, and yet nothing that PostgreSQL can store.
         generation = await create(client, worker)
-        await worker.fail(await worker.take(), Failure(message="a\0b"))
+        task = await worker.take()
+        result = Result(generation_id=task.generation_id, attempt=task.attempt, worker_id=worker.worker_id)
+        result.success.images.add(object_key="a\0b")
+        await bus.publish(subjects.result(task.generation_id), result)
         other = await create(client, worker)
         while (task := await worker.take()).generation_id != other.id:
             await worker.succeed(task)

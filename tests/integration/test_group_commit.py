@@ -36,7 +36,7 @@ async def test_of_those_with_one_request_id_one_is_stored(generations: Generatio
     commits = GroupCommit(generations)
     created = await asyncio.gather(*(commits.create_generation(request("same")) for _ in range(20)))
     (stored,) = [one for one in created if one is not None]
-    found = await generations.find_request(owner="default", request_id="same")
+    found = (await generations.find_requests(owner="default", request_ids=["same"])).get("same")
     assert found is not None
     assert found.id == stored.id
 

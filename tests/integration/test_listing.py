@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from easel.v1.generation_pb2 import GenerationSpec
+from gateway.record.attempts import Attempt, Attempts, Grant, RetryPolicy
 from gateway.record.database import Database
 from gateway.record.generation import Generation, State
-from gateway.record.generations import Attempt, Generations, Grant, NewGeneration, RetryPolicy
+from gateway.record.generations import Generations, NewGeneration
 from gateway.record.listing import Filter, Listing, _page
 from gateway.record.removal import Removal
 
@@ -39,12 +40,12 @@ async def create(generations: Generations, *, owner: str = OWNER, model: str = "
     return created
 
 
-async def fail(generations: Generations, generation: Generation, *, reason: str) -> None:
-    grant = await generations.claim(generation.id, claim_id="c", worker_id="w", nonce="n", lease=timedelta(seconds=30))
+async def fail(attempts: Attempts, generation: Generation, *, reason: str) -> None:
+    grant = await attempts.claim(generation.id, claim_id="c", worker_id="w", nonce="n", lease=timedelta(seconds=30))
     assert isinstance(grant, Grant)
     attempt = Attempt(generation_id=generation.id, number=grant.attempt)
     policy = RetryPolicy(max_lost_attempts=1, backoff=timedelta(0))
-    await generations.fail(attempt, failure={"reason": reason, "message": "no"}, policy=policy)
+    await attempts.fail(attempt, failure={"reason": reason, "message": "no"}, policy=policy)
 
 
 async def ids(listing: Listing, which: Filter, *, before_id: str | None = None, limit: int = 100) -> list[str]:
@@ -68,16 +69,16 @@ async def test_what_is_listed_is_what_is_read(generations: Generations, listing:
     assert listed == await generations.get_generation(created.id, owner=OWNER)
 
 
-async def test_every_filter_holds(generations: Generations, listing: Listing) -> None:
+async def test_every_filter_holds(generations: Generations, attempts: Attempts, listing: Listing) -> None:
     plain = await create(generations)
     other = await create(generations, model="other")
     labelled = await create(generations, labels={"team": "art", "run": "7"})
     await create(generations, owner="stranger")
     broken = await create(generations)
-    await fail(generations, broken, reason="FAILURE_REASON_MODEL_ERROR")
+    await fail(attempts, broken, reason="FAILURE_REASON_MODEL_ERROR")
     starved = await create(generations)
-    await fail(generations, starved, reason="FAILURE_REASON_OUT_OF_MEMORY")
-    last = await generations.get_time()
+    await fail(attempts, starved, reason="FAILURE_REASON_OUT_OF_MEMORY")
+    last = await attempts.get_time()
 
     assert await ids(listing, Filter(states=[State.FAILED])) == [starved.id, broken.id]
     assert await ids(listing, Filter(states=[State.FAILED, State.QUEUED], models=["other", "none"])) == [other.id]

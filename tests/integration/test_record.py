@@ -15,10 +15,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from easel.v1.generation_pb2 import GenerationSpec
 from gateway.errors import DatabaseUnavailable
+from gateway.record.attempts import Attempt, Attempts, Grant, NotYet, Refusal, RetryPolicy
 from gateway.record.database import Database
 from gateway.record.generation import Change, Generation, State
-from gateway.record.generations import Attempt, Generations, Grant, NewGeneration, NotYet, Refusal, RetryPolicy
+from gateway.record.generations import Generations, NewGeneration
 from gateway.record.models import Models
+from gateway.record.queue import Queue
 
 LEASE = timedelta(seconds=30)
 #: Run out before it began.
@@ -49,19 +51,17 @@ async def create(
     (created,) = await generations.create_generations([request])
     if created is not None:
         return created
-    found = await generations.find_request(owner=OWNER, request_id=request_id or "")
-    assert found is not None
-    return found
+    return (await generations.find_requests(owner=OWNER, request_ids=[request_id or ""]))[request_id or ""]
 
 
 async def claim(
-    generations: Generations, generation_id: str, *, claim_id: str = "c1", lease: timedelta = LEASE
+    attempts: Attempts, generation_id: str, *, claim_id: str = "c1", lease: timedelta = LEASE
 ) -> Grant | Refusal | NotYet:
-    return await generations.claim(generation_id, claim_id=claim_id, worker_id="w1", nonce="n", lease=lease)
+    return await attempts.claim(generation_id, claim_id=claim_id, worker_id="w1", nonce="n", lease=lease)
 
 
-async def granted(generations: Generations, generation_id: str, *, lease: timedelta = LEASE) -> Attempt:
-    grant = await claim(generations, generation_id, lease=lease)
+async def granted(attempts: Attempts, generation_id: str, *, lease: timedelta = LEASE) -> Attempt:
+    grant = await claim(attempts, generation_id, lease=lease)
     assert isinstance(grant, Grant)
     return Attempt(generation_id=generation_id, number=grant.attempt)
 
@@ -72,13 +72,13 @@ async def read(generations: Generations, generation_id: str) -> Generation:
     return generation
 
 
-async def succeed(generations: Generations, attempt: Attempt) -> bool:
-    return await generations.succeed(attempt, images=IMAGES, phase_times={}) is not None
+async def succeed(attempts: Attempts, attempt: Attempt) -> bool:
+    return await attempts.succeed(attempt, images=IMAGES, phase_times={}) is not None
 
 
-async def lose(generations: Generations, database: Database) -> Sequence[State]:
+async def lose(attempts: Attempts, database: Database) -> Sequence[State]:
     """Judge everything that is overdue now."""
-    changes = await generations.requeue_lost(overdue_before=await generations.get_time(), policy=AT_ONCE)
+    changes = await attempts.requeue_lost(overdue_before=await attempts.get_time(), policy=AT_ONCE)
     return [change.state for change in changes]
 
 
@@ -95,10 +95,12 @@ class TestAccept:
         assert (generation.state, generation.revision, generation.attempt) == (State.QUEUED, 1, 0)
         assert await read(generations, generation.id) == generation
 
-    async def test_the_same_request_id_finds_the_same_generation(self, generations: Generations) -> None:
+    async def test_the_same_request_id_finds_the_same_generation(
+        self, generations: Generations, attempts: Attempts
+    ) -> None:
         first = await create(generations, request_id="r")
-        attempt = await granted(generations, first.id)
-        await succeed(generations, attempt)
+        attempt = await granted(attempts, first.id)
+        await succeed(attempts, attempt)
         again = await create(generations, request_id="r")
         assert again.id == first.id
         assert again.state == State.SUCCEEDED
@@ -115,13 +117,15 @@ class TestAccept:
         assert await generations.get_generation(generation.id, owner="other") is None
         assert await generations.cancel_generation(generation.id, owner="other") is None
 
-    async def test_counts_what_is_live_by_model_and_state(self, generations: Generations) -> None:
-        assert await generations.count_live() == []
+    async def test_counts_what_is_live_by_model_and_state(
+        self, generations: Generations, attempts: Attempts, queue: Queue
+    ) -> None:
+        assert await queue.count_live() == []
         for model in ("tiny", "tiny", "other", "tiny"):
             await create(generations, model=model)
         await generations.cancel_generation((await create(generations)).id, owner=OWNER)
-        await granted(generations, (await create(generations)).id)
-        counts = {(one.model, one.state): one for one in await generations.count_live()}
+        await granted(attempts, (await create(generations)).id)
+        counts = {(one.model, one.state): one for one in await queue.count_live()}
         assert {key: one.count for key, one in counts.items()} == {
             ("tiny", State.QUEUED): 3,
             ("other", State.QUEUED): 1,
@@ -170,17 +174,17 @@ class TestStateMachine:
         "assignment", ["images = '[1]'", "revision = revision + 1", "attempt = 7", "end_time = now()"]
     )
     async def test_a_final_generation_stays_as_it_is(
-        self, generations: Generations, database: Database, assignment: str
+        self, generations: Generations, attempts: Attempts, database: Database, assignment: str
     ) -> None:
         generation = await create(generations)
-        await succeed(generations, await granted(generations, generation.id))
+        await succeed(attempts, await granted(attempts, generation.id))
         with pytest.raises(IntegrityError, match="stays as it is"):
             await database.execute(text(f"UPDATE generations SET {assignment}"))
 
-    async def test_every_change_writes_its_event(self, generations: Generations) -> None:
+    async def test_every_change_writes_its_event(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
-        await generations.release([await granted(generations, generation.id)])
-        await succeed(generations, await granted(generations, generation.id))
+        await attempts.release([await granted(attempts, generation.id)])
+        await succeed(attempts, await granted(attempts, generation.id))
         found = await generations.get_history(generation.id, owner=OWNER, after_revision=0)
         assert found is not None
         now, events = found
@@ -202,9 +206,9 @@ class TestStateMachine:
 
 
 class TestClaim:
-    async def test_grants_what_waits(self, generations: Generations) -> None:
+    async def test_grants_what_waits(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
-        grant = await claim(generations, generation.id)
+        grant = await claim(attempts, generation.id)
         assert isinstance(grant, Grant)
         assert (grant.attempt, grant.alone, grant.resolved_spec["steps"]) == (1, False, 20)
         assert grant.object_prefix == f"results/{generation.id}/1-n/"
@@ -212,115 +216,127 @@ class TestClaim:
         assert (running.state, running.attempt) == (State.RUNNING, 1)
         assert running.start_time is not None
 
-    async def test_asking_again_gets_the_same_answer(self, generations: Generations) -> None:
+    async def test_asking_again_gets_the_same_answer(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
-        first, again = [await claim(generations, generation.id) for _ in range(2)]
+        first, again = [await claim(attempts, generation.id) for _ in range(2)]
         assert isinstance(first, Grant)
         assert first.is_new
         assert again == replace(first, is_new=False)
 
-    async def test_another_worker_is_told_that_it_is_held(self, generations: Generations) -> None:
+    async def test_another_worker_is_told_that_it_is_held(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
-        await claim(generations, generation.id)
-        assert await claim(generations, generation.id, claim_id="c2") == Refusal.HELD
+        await claim(attempts, generation.id)
+        assert await claim(attempts, generation.id, claim_id="c2") == Refusal.HELD
 
-    async def test_of_many_workers_one_gets_it(self, generations: Generations) -> None:
+    async def test_of_many_workers_one_gets_it(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
-        answers = await asyncio.gather(
-            *(claim(generations, generation.id, claim_id=f"c{number}") for number in range(20))
-        )
+        answers = await asyncio.gather(*(claim(attempts, generation.id, claim_id=f"c{number}") for number in range(20)))
         assert sum(isinstance(answer, Grant) for answer in answers) == 1
         assert answers.count(Refusal.HELD) == 19
 
-    async def test_what_is_final_or_unknown_is_gone(self, generations: Generations) -> None:
+    async def test_what_is_final_or_unknown_is_gone(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
         await generations.cancel_generation(generation.id, owner=OWNER)
-        assert await claim(generations, generation.id) == Refusal.GONE
-        assert await claim(generations, "01920000-0000-7000-8000-000000000001") == Refusal.GONE
+        assert await claim(attempts, generation.id) == Refusal.GONE
+        assert await claim(attempts, "01920000-0000-7000-8000-000000000001") == Refusal.GONE
 
-    async def test_what_is_past_its_deadline_never_starts(self, generations: Generations) -> None:
+    async def test_what_is_past_its_deadline_never_starts(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations, timeout=timedelta(seconds=-1))
-        assert await claim(generations, generation.id) == Refusal.GONE
+        assert await claim(attempts, generation.id) == Refusal.GONE
 
-    async def test_what_is_backing_off_is_not_yet(self, generations: Generations) -> None:
+    async def test_what_is_backing_off_is_not_yet(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
-        attempt = await granted(generations, generation.id)
+        attempt = await granted(attempts, generation.id)
         policy = RetryPolicy(max_lost_attempts=3, backoff=timedelta(seconds=20))
-        await generations.fail(attempt, failure={**FAILURE, "retryable": True}, policy=policy)
-        answer = await claim(generations, generation.id, claim_id="c2")
+        await attempts.fail(attempt, failure={**FAILURE, "retryable": True}, policy=policy)
+        answer = await claim(attempts, generation.id, claim_id="c2")
         assert isinstance(answer, NotYet)
         assert timedelta(seconds=10) < answer.retry_after <= timedelta(seconds=20)
 
 
 class TestLease:
-    async def test_a_renewal_revives_what_nobody_has_judged(self, generations: Generations, database: Database) -> None:
+    async def test_a_renewal_revives_what_nobody_has_judged(
+        self, generations: Generations, attempts: Attempts, database: Database
+    ) -> None:
         generation = await create(generations)
-        attempt = await granted(generations, generation.id, lease=NO_LEASE)
-        assert await generations.renew([attempt], lease=LEASE) == {attempt}
-        assert await lose(generations, database) == []
+        attempt = await granted(attempts, generation.id, lease=NO_LEASE)
+        assert await attempts.renew([attempt], lease=LEASE) == {attempt}
+        assert await lose(attempts, database) == []
 
-    async def test_what_ran_out_goes_back_to_the_queue(self, generations: Generations, database: Database) -> None:
+    async def test_what_ran_out_goes_back_to_the_queue(
+        self, generations: Generations, attempts: Attempts, database: Database
+    ) -> None:
         generation = await create(generations)
-        attempt = await granted(generations, generation.id, lease=NO_LEASE)
-        assert await lose(generations, database) == [State.QUEUED]
+        attempt = await granted(attempts, generation.id, lease=NO_LEASE)
+        assert await lose(attempts, database) == [State.QUEUED]
         assert await outcomes(database, generation.id) == ["LOST"]
-        assert await generations.renew([attempt], lease=LEASE) == set()
+        assert await attempts.renew([attempt], lease=LEASE) == set()
 
-    async def test_what_was_not_overdue_at_the_mark_is_not_judged(self, generations: Generations) -> None:
+    async def test_what_was_not_overdue_at_the_mark_is_not_judged(
+        self, generations: Generations, attempts: Attempts
+    ) -> None:
         generation = await create(generations)
-        mark = await generations.get_time()
-        await granted(generations, generation.id, lease=timedelta(0))
-        assert await generations.requeue_lost(overdue_before=mark, policy=AT_ONCE) == []
+        mark = await attempts.get_time()
+        await granted(attempts, generation.id, lease=timedelta(0))
+        assert await attempts.requeue_lost(overdue_before=mark, policy=AT_ONCE) == []
 
-    async def test_the_next_attempt_after_a_loss_runs_alone(self, generations: Generations, database: Database) -> None:
+    async def test_the_next_attempt_after_a_loss_runs_alone(
+        self, generations: Generations, attempts: Attempts, database: Database
+    ) -> None:
         generation = await create(generations)
-        await granted(generations, generation.id, lease=NO_LEASE)
-        await lose(generations, database)
-        grant = await claim(generations, generation.id, claim_id="c2")
+        await granted(attempts, generation.id, lease=NO_LEASE)
+        await lose(attempts, database)
+        grant = await claim(attempts, generation.id, claim_id="c2")
         assert isinstance(grant, Grant)
         assert (grant.attempt, grant.alone) == (2, True)
 
-    async def test_a_release_costs_nothing(self, generations: Generations, database: Database) -> None:
+    async def test_a_release_costs_nothing(
+        self, generations: Generations, attempts: Attempts, database: Database
+    ) -> None:
         generation = await create(generations)
-        (change,) = await generations.release([await granted(generations, generation.id)])
+        (change,) = await attempts.release([await granted(attempts, generation.id)])
         assert change.state == State.QUEUED
-        grant = await claim(generations, generation.id, claim_id="c2")
+        grant = await claim(attempts, generation.id, claim_id="c2")
         assert isinstance(grant, Grant)
         assert (grant.attempt, grant.alone) == (2, False)
         assert await outcomes(database, generation.id) == ["RELEASED", None]
 
     async def test_a_superseded_attempt_can_neither_renew_nor_release(
-        self, generations: Generations, database: Database
+        self, generations: Generations, attempts: Attempts, database: Database
     ) -> None:
         generation = await create(generations)
-        old = await granted(generations, generation.id, lease=NO_LEASE)
-        await lose(generations, database)
-        new = await granted(generations, generation.id)
-        assert await generations.renew([old], lease=LEASE) == set()
-        assert await generations.renew([old, new], lease=LEASE) == {new}
-        assert await generations.release([old]) == []
+        old = await granted(attempts, generation.id, lease=NO_LEASE)
+        await lose(attempts, database)
+        new = await granted(attempts, generation.id)
+        assert await attempts.renew([old], lease=LEASE) == set()
+        assert await attempts.renew([old, new], lease=LEASE) == {new}
+        assert await attempts.release([old]) == []
 
-    async def test_losses_while_alone_end_in_a_dead_letter(self, generations: Generations, database: Database) -> None:
+    async def test_losses_while_alone_end_in_a_dead_letter(
+        self, generations: Generations, attempts: Attempts, database: Database
+    ) -> None:
         generation = await create(generations)
         changes: list[Change] = []
         # The first loss is not counted: it may have been a batch-mate's fault.
         for _ in range(1 + AT_ONCE.max_lost_attempts):
-            await granted(generations, generation.id, lease=NO_LEASE)
-            overdue_before = await generations.get_time()
-            changes += await generations.requeue_lost(overdue_before=overdue_before, policy=AT_ONCE)
+            await granted(attempts, generation.id, lease=NO_LEASE)
+            overdue_before = await attempts.get_time()
+            changes += await attempts.requeue_lost(overdue_before=overdue_before, policy=AT_ONCE)
         assert [change.state for change in changes] == [State.QUEUED, State.QUEUED, State.QUEUED, State.FAILED]
         assert [change.failure_reason for change in changes] == [None, None, None, "FAILURE_REASON_DEAD_LETTER"]
         dead = await read(generations, generation.id)
         assert dead.failure is not None
         assert dead.failure["reason"] == "FAILURE_REASON_DEAD_LETTER"
 
-    async def test_what_passed_its_deadline_expires(self, generations: Generations, database: Database) -> None:
+    async def test_what_passed_its_deadline_expires(
+        self, generations: Generations, attempts: Attempts, database: Database
+    ) -> None:
         waiting = await create(generations, timeout=timedelta(seconds=-1))
         lasting = await create(generations, timeout=timedelta(days=1))
         running = await create(generations, timeout=timedelta(milliseconds=100))
-        await granted(generations, running.id)
+        await granted(attempts, running.id)
         await database.execute(text("SELECT pg_sleep(0.15)"))
-        changes = await generations.expire(overdue_before=await generations.get_time())
+        changes = await attempts.expire(overdue_before=await attempts.get_time())
         assert {change.generation_id for change in changes} == {waiting.id, running.id}
         assert (await read(generations, running.id)).state == State.EXPIRED
         assert (await read(generations, lasting.id)).state == State.QUEUED
@@ -328,77 +344,83 @@ class TestLease:
 
 
 class TestFinish:
-    async def test_a_result_finishes_it(self, generations: Generations, database: Database) -> None:
+    async def test_a_result_finishes_it(self, generations: Generations, attempts: Attempts, database: Database) -> None:
         generation = await create(generations)
-        assert await succeed(generations, await granted(generations, generation.id))
+        assert await succeed(attempts, await granted(attempts, generation.id))
         done = await read(generations, generation.id)
         assert done.state == State.SUCCEEDED
         assert done.images[0].object_key == "results/0.png"
         assert done.end_time is not None
         assert await outcomes(database, generation.id) == ["SUCCEEDED"]
 
-    async def test_the_second_result_changes_nothing(self, generations: Generations) -> None:
+    async def test_the_second_result_changes_nothing(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
-        attempt = await granted(generations, generation.id)
-        assert await succeed(generations, attempt)
-        assert not await succeed(generations, attempt)
+        attempt = await granted(attempts, generation.id)
+        assert await succeed(attempts, attempt)
+        assert not await succeed(attempts, attempt)
         assert (await read(generations, generation.id)).revision == 3
 
     async def test_a_late_result_wins_over_the_attempt_that_followed(
-        self, generations: Generations, database: Database
+        self, generations: Generations, attempts: Attempts, database: Database
     ) -> None:
         generation = await create(generations)
-        late = await granted(generations, generation.id, lease=NO_LEASE)
-        await lose(generations, database)
-        current = await granted(generations, generation.id)
-        assert await succeed(generations, late)
-        assert not await succeed(generations, current)
-        assert await generations.renew([current], lease=LEASE) == set()
+        late = await granted(attempts, generation.id, lease=NO_LEASE)
+        await lose(attempts, database)
+        current = await granted(attempts, generation.id)
+        assert await succeed(attempts, late)
+        assert not await succeed(attempts, current)
+        assert await attempts.renew([current], lease=LEASE) == set()
         assert await outcomes(database, generation.id) == ["SUCCEEDED", "STOPPED"]
 
-    async def test_a_late_result_finishes_what_waits_again(self, generations: Generations, database: Database) -> None:
+    async def test_a_late_result_finishes_what_waits_again(
+        self, generations: Generations, attempts: Attempts, database: Database
+    ) -> None:
         generation = await create(generations)
-        late = await granted(generations, generation.id, lease=NO_LEASE)
-        await lose(generations, database)
-        assert await succeed(generations, late)
+        late = await granted(attempts, generation.id, lease=NO_LEASE)
+        await lose(attempts, database)
+        assert await succeed(attempts, late)
         assert (await read(generations, generation.id)).state == State.SUCCEEDED
 
-    async def test_a_result_of_an_attempt_that_never_was_is_ignored(self, generations: Generations) -> None:
+    async def test_a_result_of_an_attempt_that_never_was_is_ignored(
+        self, generations: Generations, attempts: Attempts
+    ) -> None:
         generation = await create(generations)
-        assert not await succeed(generations, Attempt(generation_id=generation.id, number=1))
+        assert not await succeed(attempts, Attempt(generation_id=generation.id, number=1))
 
-    async def test_a_cancelled_one_never_succeeds(self, generations: Generations) -> None:
+    async def test_a_cancelled_one_never_succeeds(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
-        attempt = await granted(generations, generation.id)
+        attempt = await granted(attempts, generation.id)
         await generations.cancel_generation(generation.id, owner=OWNER)
-        assert not await succeed(generations, attempt)
+        assert not await succeed(attempts, attempt)
         assert (await read(generations, generation.id)).state == State.CANCELLED
 
-    async def test_a_failure_finishes_it(self, generations: Generations) -> None:
+    async def test_a_failure_finishes_it(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
-        attempt = await granted(generations, generation.id)
-        change = await generations.fail(attempt, failure=FAILURE, policy=AT_ONCE)
+        attempt = await granted(attempts, generation.id)
+        change = await attempts.fail(attempt, failure=FAILURE, policy=AT_ONCE)
         assert change is not None
         assert (change.state, change.failure_reason) == (State.FAILED, FAILURE["reason"])
         assert (await read(generations, generation.id)).failure == FAILURE
 
     async def test_a_failure_without_a_reason_has_one_that_can_be_counted_and_listed(
-        self, generations: Generations
+        self, generations: Generations, attempts: Attempts
     ) -> None:
         generation = await create(generations)
-        attempt = await granted(generations, generation.id)
-        change = await generations.fail(attempt, failure={"message": "no"}, policy=AT_ONCE)
+        attempt = await granted(attempts, generation.id)
+        change = await attempts.fail(attempt, failure={"message": "no"}, policy=AT_ONCE)
         assert change is not None
         assert change.failure_reason == "FAILURE_REASON_UNSPECIFIED"
         failure = (await read(generations, generation.id)).failure
         assert failure == {"reason": "FAILURE_REASON_UNSPECIFIED", "message": "no"}
 
-    async def test_a_failure_worth_a_retry_is_retried_up_to_the_limit(self, generations: Generations) -> None:
+    async def test_a_failure_worth_a_retry_is_retried_up_to_the_limit(
+        self, generations: Generations, attempts: Attempts
+    ) -> None:
         generation = await create(generations)
         changes = []
         for _ in range(1 + AT_ONCE.max_lost_attempts):
-            attempt = await granted(generations, generation.id)
-            change = await generations.fail(attempt, failure={**FAILURE, "retryable": True}, policy=AT_ONCE)
+            attempt = await granted(attempts, generation.id)
+            change = await attempts.fail(attempt, failure={**FAILURE, "retryable": True}, policy=AT_ONCE)
             assert change is not None
             changes.append(change)
         assert [change.state for change in changes] == [State.QUEUED, State.QUEUED, State.QUEUED, State.FAILED]
@@ -406,36 +428,38 @@ class TestFinish:
         assert (await read(generations, generation.id)).failure == {**FAILURE, "retryable": True}
 
     async def test_a_failure_of_an_attempt_that_is_not_current_is_ignored(
-        self, generations: Generations, database: Database
+        self, generations: Generations, attempts: Attempts, database: Database
     ) -> None:
         generation = await create(generations)
-        old = await granted(generations, generation.id, lease=NO_LEASE)
-        await lose(generations, database)
-        assert await generations.fail(old, failure=FAILURE, policy=AT_ONCE) is None
-        await granted(generations, generation.id)
-        assert await generations.fail(old, failure=FAILURE, policy=AT_ONCE) is None
+        old = await granted(attempts, generation.id, lease=NO_LEASE)
+        await lose(attempts, database)
+        assert await attempts.fail(old, failure=FAILURE, policy=AT_ONCE) is None
+        await granted(attempts, generation.id)
+        assert await attempts.fail(old, failure=FAILURE, policy=AT_ONCE) is None
         assert (await read(generations, generation.id)).state == State.RUNNING
 
-    async def test_cancel_and_finish_at_once_leave_one_final_state(self, generations: Generations) -> None:
+    async def test_cancel_and_finish_at_once_leave_one_final_state(
+        self, generations: Generations, attempts: Attempts
+    ) -> None:
         for _ in range(20):
             generation = await create(generations)
-            attempt = await granted(generations, generation.id)
+            attempt = await granted(attempts, generation.id)
             won, cancelled = await asyncio.gather(
-                succeed(generations, attempt), generations.cancel_generation(generation.id, owner=OWNER)
+                succeed(attempts, attempt), generations.cancel_generation(generation.id, owner=OWNER)
             )
             assert won != (cancelled is not None)
 
     async def test_while_storage_is_away_a_request_is_tried_for_as_long_as_it_takes(
-        self, generations: Generations
+        self, generations: Generations, attempts: Attempts
     ) -> None:
         generation = await create(generations)
         storage = {"reason": "FAILURE_REASON_STORAGE", "message": "no", "retryable": True}
         for _ in range(3 + AT_ONCE.max_lost_attempts):
-            attempt = await granted(generations, generation.id)
-            change = await generations.fail(attempt, failure=storage, policy=AT_ONCE)
+            attempt = await granted(attempts, generation.id)
+            change = await attempts.fail(attempt, failure=storage, policy=AT_ONCE)
             assert change is not None
             assert change.state == State.QUEUED
-        grant = await claim(generations, generation.id)
+        grant = await claim(attempts, generation.id)
         assert isinstance(grant, Grant)
         assert not grant.alone
 
@@ -461,9 +485,11 @@ class TestFinish:
         assert await cancelling is not None
         assert await outcomes(database, generation.id) == ["STOPPED"]
 
-    async def test_cancelling_again_changes_nothing(self, generations: Generations, database: Database) -> None:
+    async def test_cancelling_again_changes_nothing(
+        self, generations: Generations, attempts: Attempts, database: Database
+    ) -> None:
         generation = await create(generations)
-        await granted(generations, generation.id)
+        await granted(attempts, generation.id)
         assert await generations.cancel_generation(generation.id, owner=OWNER) is not None
         assert await generations.cancel_generation(generation.id, owner=OWNER) is None
         assert await outcomes(database, generation.id) == ["STOPPED"]
@@ -474,82 +500,94 @@ class TestDispatch:
     async def report(models: Models, worker_id: str, *, slots: int, model: str = "tiny") -> None:
         await models.report(worker_id=worker_id, slots=slots, free_slots=0, models=[(model, {"name": model})])
 
-    async def test_nothing_goes_out_without_a_live_worker(self, generations: Generations, models: Models) -> None:
+    async def test_nothing_goes_out_without_a_live_worker(
+        self, generations: Generations, queue: Queue, models: Models
+    ) -> None:
         await create(generations)
-        assert await generations.mark_dispatched(liveness=LEASE) == []
+        assert await queue.mark_dispatched(liveness=LEASE) == []
         await self.report(models, "w1", slots=1)
-        assert await generations.mark_dispatched(liveness=timedelta(0)) == []
-        assert len(await generations.mark_dispatched(liveness=LEASE)) == 1
+        assert await queue.mark_dispatched(liveness=timedelta(0)) == []
+        assert len(await queue.mark_dispatched(liveness=LEASE)) == 1
 
-    async def test_twice_the_slots_go_out_by_priority_and_age(self, generations: Generations, models: Models) -> None:
+    async def test_twice_the_slots_go_out_by_priority_and_age(
+        self, generations: Generations, attempts: Attempts, queue: Queue, models: Models
+    ) -> None:
         await self.report(models, "w1", slots=1)
         await self.report(models, "w2", slots=1)
         waiting = [await create(generations, priority=priority) for priority in (0, 0, 5, 0, 1)]
-        hints = await generations.mark_dispatched(liveness=LEASE)
+        hints = await queue.mark_dispatched(liveness=LEASE)
         assert all(timedelta(0) < hint.age < timedelta(minutes=1) for hint in hints)
         assert {hint.generation_id for hint in hints} == {waiting[index].id for index in (2, 4, 0, 1)}
-        assert await generations.mark_dispatched(liveness=LEASE) == []
-        await claim(generations, waiting[2].id)
-        (hint,) = await generations.mark_dispatched(liveness=LEASE)
+        assert await queue.mark_dispatched(liveness=LEASE) == []
+        await claim(attempts, waiting[2].id)
+        (hint,) = await queue.mark_dispatched(liveness=LEASE)
         assert hint.generation_id == waiting[3].id
 
-    async def test_one_model_never_blocks_another(self, generations: Generations, models: Models) -> None:
+    async def test_one_model_never_blocks_another(self, generations: Generations, queue: Queue, models: Models) -> None:
         await self.report(models, "w1", slots=1, model="busy")
         for _ in range(5):
             await create(generations, model="busy")
-        await generations.mark_dispatched(liveness=LEASE)
+        await queue.mark_dispatched(liveness=LEASE)
         await self.report(models, "w2", slots=1)
         generation = await create(generations)
-        assert [hint.generation_id for hint in await generations.mark_dispatched(liveness=LEASE)] == [generation.id]
+        assert [hint.generation_id for hint in await queue.mark_dispatched(liveness=LEASE)] == [generation.id]
 
-    async def test_two_dispatchers_never_take_the_same(self, generations: Generations, models: Models) -> None:
+    async def test_two_dispatchers_never_take_the_same(
+        self, generations: Generations, queue: Queue, models: Models
+    ) -> None:
         await self.report(models, "w1", slots=50)
         for _ in range(20):
             await create(generations)
-        both = await asyncio.gather(*(generations.mark_dispatched(liveness=LEASE) for _ in range(2)))
+        both = await asyncio.gather(*(queue.mark_dispatched(liveness=LEASE) for _ in range(2)))
         ids = [change.generation_id for marked in both for change in marked]
         assert len(ids) == len(set(ids)) == 20
 
-    async def test_lost_hints_are_unmarked_unless_marked_anew(self, generations: Generations, models: Models) -> None:
+    async def test_lost_hints_are_unmarked_unless_marked_anew(
+        self, generations: Generations, attempts: Attempts, queue: Queue, models: Models
+    ) -> None:
         await self.report(models, "w1", slots=5)
         generation = await create(generations)
-        before = await generations.get_time()
-        await generations.mark_dispatched(liveness=LEASE)
-        assert list(await generations.get_dispatched("tiny", older_than=timedelta(0))) == [generation.id]
-        assert await generations.get_dispatched("tiny", older_than=LEASE) == {}
-        assert await generations.unmark_dispatched([generation.id], marked_before=before) == 0
-        assert await generations.unmark_dispatched([generation.id]) == 1
-        assert len(await generations.mark_dispatched(liveness=LEASE)) == 1
+        before = await attempts.get_time()
+        await queue.mark_dispatched(liveness=LEASE)
+        assert list(await queue.get_dispatched("tiny", older_than=timedelta(0))) == [generation.id]
+        assert await queue.get_dispatched("tiny", older_than=LEASE) == {}
+        assert await queue.unmark_dispatched([generation.id], marked_before=before) == 0
+        assert await queue.unmark_dispatched([generation.id]) == 1
+        assert len(await queue.mark_dispatched(liveness=LEASE)) == 1
 
-    async def test_places_in_the_queue(self, generations: Generations) -> None:
+    async def test_places_in_the_queue(self, generations: Generations, queue: Queue) -> None:
         first, second, urgent = [await create(generations, priority=priority) for priority in (0, 0, 1)]
-        assert [await generations.get_queue_position(one) for one in (urgent, first, second)] == [0, 1, 2]
+        assert [await queue.get_queue_position(one) for one in (urgent, first, second)] == [0, 1, 2]
 
 
 class TestProgress:
-    async def test_a_later_report_replaces_an_earlier_one_and_never_the_reverse(self, generations: Generations) -> None:
-        attempt = await granted(generations, (await create(generations)).id)
+    async def test_a_later_report_replaces_an_earlier_one_and_never_the_reverse(
+        self, generations: Generations, attempts: Attempts
+    ) -> None:
+        attempt = await granted(attempts, (await create(generations)).id)
         for sequence, step in ((2, 2), (1, 1)):
-            await generations.save_progress([(attempt, sequence, {"step": step})])
+            await attempts.save_progress([(attempt, sequence, {"step": step})])
         assert (await read(generations, attempt.generation_id)).progress == {"step": 2}
 
-    async def test_progress_of_an_attempt_that_ended_is_dropped(self, generations: Generations) -> None:
-        attempt = await granted(generations, (await create(generations)).id)
-        await generations.release([attempt])
-        await generations.save_progress([(attempt, 1, {"step": 1})])
+    async def test_progress_of_an_attempt_that_ended_is_dropped(
+        self, generations: Generations, attempts: Attempts
+    ) -> None:
+        attempt = await granted(attempts, (await create(generations)).id)
+        await attempts.release([attempt])
+        await attempts.save_progress([(attempt, 1, {"step": 1})])
         assert (await read(generations, attempt.generation_id)).progress is None
 
     async def test_writers_of_the_same_attempts_lock_them_in_the_order_of_their_ids(
-        self, generations: Generations, database: Database
+        self, generations: Generations, attempts: Attempts, database: Database
     ) -> None:
-        first, last = [await granted(generations, (await create(generations)).id) for _ in range(2)]
+        first, last = [await granted(attempts, (await create(generations)).id) for _ in range(2)]
         lock = text("UPDATE attempts SET worker_id = 'w2' WHERE generation_id = :id")
         # Which also puts it behind the last one in the table.
         await database.execute(lock, {"id": first.generation_id})
         async with database.transaction() as other:
             await other.execute(lock, {"id": first.generation_id})
             saving = asyncio.create_task(
-                generations.save_progress([(attempt, 1, {"step": 1}) for attempt in (last, first)])
+                attempts.save_progress([(attempt, 1, {"step": 1}) for attempt in (last, first)])
             )
             waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
             async with asyncio.timeout(10):

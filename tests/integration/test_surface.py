@@ -260,6 +260,15 @@ class TestRetry:
         assert (await replica.RetryGeneration(request)).generation.id == new.id
         assert await get(client, old.id) == old
 
+    async def test_sent_again_after_the_old_one_was_deleted_it_gives_the_same(
+        self, client: GenerationServiceStub, worker: ScriptedWorker
+    ) -> None:
+        old = await cancelled(client, worker)
+        request = messages.RetryGenerationRequest(id=old.id, request_id=uuid.uuid4().hex)
+        new = (await client.RetryGeneration(request)).generation
+        await client.DeleteGeneration(messages.DeleteGenerationRequest(id=old.id))
+        assert (await client.RetryGeneration(request)).generation.id == new.id
+
     async def test_its_request_id_is_no_other_requests(
         self, client: GenerationServiceStub, worker: ScriptedWorker
     ) -> None:

@@ -11,7 +11,7 @@ from gateway.accept import Acceptance, Backlog, CheckedRequest, differing_fields
 from gateway.errors import BacklogFull
 from gateway.metrics import Metrics
 from gateway.record.generation import State
-from gateway.record.generations import LiveCount
+from gateway.record.queue import LiveCount
 
 
 def test_same_documents_do_not_differ() -> None:
@@ -25,9 +25,9 @@ def test_differences_are_named_by_path() -> None:
 
 
 async def test_a_full_backlog_refuses_until_counted_again(metrics: Metrics) -> None:
-    generations = AsyncMock()
-    generations.count_live.return_value = []
-    backlog = Backlog(generations, limit=2, metrics=metrics)
+    queue = AsyncMock()
+    queue.count_live.return_value = []
+    backlog = Backlog(queue, limit=2, metrics=metrics)
     backlog.admit({"tiny": 1})
     backlog.admit({"tiny": 1})
     with pytest.raises(BacklogFull):
@@ -40,13 +40,13 @@ async def test_a_full_backlog_refuses_until_counted_again(metrics: Metrics) -> N
 async def test_only_what_waits_is_in_the_backlog_and_every_known_model_is_shown(
     metrics: Metrics, registry: CollectorRegistry
 ) -> None:
-    generations = AsyncMock()
+    queue = AsyncMock()
     hour = timedelta(hours=1)
-    generations.count_live.return_value = [
+    queue.count_live.return_value = [
         LiveCount(model="tiny", state=State.QUEUED, count=1, oldest=hour),
         LiveCount(model="tiny", state=State.RUNNING, count=5, oldest=2 * hour),
     ]
-    backlog = Backlog(generations, limit=2, metrics=metrics)
+    backlog = Backlog(queue, limit=2, metrics=metrics)
     await backlog.count({"tiny": None, "idle": None})
     backlog.admit({"tiny": 1})
     with pytest.raises(BacklogFull):
@@ -61,7 +61,7 @@ async def test_only_what_waits_is_in_the_backlog_and_every_known_model_is_shown(
 
     assert shown("tiny") == [1, 5, hour.total_seconds()]
     assert shown("idle") == [0, 0, 0]
-    generations.count_live.return_value = []
+    queue.count_live.return_value = []
     await backlog.count({"tiny": None, "idle": None})
     assert shown("tiny") == [0, 0, 0]
 
@@ -75,10 +75,10 @@ async def test_a_batch_is_counted_in_as_a_whole_or_not_at_all(metrics: Metrics) 
         backlog.admit({"tiny": 1})
 
 
-async def test_a_batch_without_room_is_refused_at_the_first_request_that_is_new(metrics: Metrics) -> None:
+async def test_a_batch_without_room_is_refused_after_one_look_at_the_record(metrics: Metrics) -> None:
     generations = AsyncMock()
-    generations.find_request.return_value = None
-    backlog = Backlog(generations, limit=50, metrics=metrics)
+    generations.find_requests.return_value = {}
+    backlog = Backlog(AsyncMock(), limit=50, metrics=metrics)
     acceptance = Acceptance(generations, AsyncMock(), backlog, nudge_dispatch=Mock(), metrics=metrics)
     spec = GenerationSpec(model="tiny")
     batch = [
@@ -86,4 +86,4 @@ async def test_a_batch_without_room_is_refused_at_the_first_request_that_is_new(
     ]
     with pytest.raises(BacklogFull):
         await acceptance.create_generations(batch)
-    generations.find_request.assert_awaited_once_with(owner="default", request_id="0")
+    generations.find_requests.assert_awaited_once()

@@ -10,14 +10,14 @@ from prometheus_client import CollectorRegistry
 from easel.bus import BusUnavailable
 from gateway.dispatch import Dispatcher
 from gateway.metrics import Metrics
-from gateway.record.generations import DueHint
+from gateway.record.queue import DueHint
 
 LIVENESS = timedelta(seconds=30)
 AGE = timedelta(seconds=3)
 
 
-def dispatcher(bus: Mock, generations: AsyncMock, metrics: Metrics) -> Dispatcher:
-    return Dispatcher(generations, bus, liveness=LIVENESS, metrics=metrics)
+def dispatcher(bus: Mock, queue: AsyncMock, metrics: Metrics) -> Dispatcher:
+    return Dispatcher(queue, bus, liveness=LIVENESS, metrics=metrics)
 
 
 def marked(names: Sequence[str]) -> list[DueHint]:
@@ -26,7 +26,7 @@ def marked(names: Sequence[str]) -> list[DueHint]:
 
 async def test_marks_first_and_publishes_then(metrics: Metrics) -> None:
     order: list[str] = []
-    bus, generations = Mock(connected_seconds=1.0), AsyncMock()
+    bus, queue = Mock(connected_seconds=1.0), AsyncMock()
 
     async def mark(*, liveness: timedelta) -> list[DueHint]:
         order.append("mark")
@@ -35,15 +35,15 @@ async def test_marks_first_and_publishes_then(metrics: Metrics) -> None:
     async def publish(subject: str, message: object) -> None:
         order.append(subject)
 
-    generations.mark_dispatched, bus.publish = mark, publish
-    await dispatcher(bus, generations, metrics).dispatch()
+    queue.mark_dispatched, bus.publish = mark, publish
+    await dispatcher(bus, queue, metrics).dispatch()
     assert order == ["mark", "easel.tasks.tiny.a", "easel.tasks.tiny.b"]
-    generations.unmark_dispatched.assert_not_awaited()
+    queue.unmark_dispatched.assert_not_awaited()
 
 
 async def test_what_was_not_published_is_marked_no_more(metrics: Metrics, registry: CollectorRegistry) -> None:
-    bus, generations = Mock(connected_seconds=1.0), AsyncMock()
-    generations.mark_dispatched.return_value = marked("abc")
+    bus, queue = Mock(connected_seconds=1.0), AsyncMock()
+    queue.mark_dispatched.return_value = marked("abc")
 
     async def publish(subject: str, message: object) -> None:
         if subject.endswith("b"):
@@ -51,14 +51,14 @@ async def test_what_was_not_published_is_marked_no_more(metrics: Metrics, regist
 
     bus.publish = publish
     with pytest.raises(BusUnavailable, match="1 of 3"):
-        await dispatcher(bus, generations, metrics).dispatch()
-    generations.unmark_dispatched.assert_awaited_once_with(["b"])
+        await dispatcher(bus, queue, metrics).dispatch()
+    queue.unmark_dispatched.assert_awaited_once_with(["b"])
     assert registry.get_sample_value("easel_dispatch_age_seconds_count", {"model": "tiny"}) == 2
     assert registry.get_sample_value("easel_dispatch_age_seconds_sum", {"model": "tiny"}) == 2 * AGE.total_seconds()
 
 
 async def test_marks_nothing_while_nats_is_away(metrics: Metrics) -> None:
-    bus, generations = Mock(connected_seconds=0.0), AsyncMock()
+    bus, queue = Mock(connected_seconds=0.0), AsyncMock()
     with pytest.raises(BusUnavailable):
-        await dispatcher(bus, generations, metrics).dispatch()
-    generations.mark_dispatched.assert_not_awaited()
+        await dispatcher(bus, queue, metrics).dispatch()
+    queue.mark_dispatched.assert_not_awaited()

@@ -24,15 +24,15 @@ def subscription() -> AsyncMock:
 
 
 @pytest.fixture
-def generations() -> AsyncMock:
+def attempts() -> AsyncMock:
     return AsyncMock()
 
 
 @pytest.fixture
-def projection(subscription: AsyncMock, generations: AsyncMock, metrics: Metrics) -> Projection:
+def projection(subscription: AsyncMock, attempts: AsyncMock, metrics: Metrics) -> Projection:
     bus = AsyncMock()
     bus.jetstream = Mock(pull_subscribe_bind=AsyncMock(return_value=subscription))
-    return Projection(bus, AsyncMock(), generations, announcements=AsyncMock(), policy=Mock(), metrics=metrics)
+    return Projection(bus, AsyncMock(), attempts, announcements=AsyncMock(), policy=Mock(), metrics=metrics)
 
 
 def message(result: Result) -> AsyncMock:
@@ -53,13 +53,13 @@ async def test_a_subscription_that_failed_is_ended_and_not_only_forgotten(
 
 
 async def test_results_are_counted_by_what_they_came_to(
-    projection: Projection, subscription: AsyncMock, generations: AsyncMock, registry: CollectorRegistry
+    projection: Projection, subscription: AsyncMock, attempts: AsyncMock, registry: CollectorRegistry
 ) -> None:
     success = message(Result(generation_id=GENERATION, success=Success()))
     failure = message(Result(generation_id=GENERATION, failure=Failure()))
     subscription.fetch.return_value = [success, success, failure, failure, failure]
-    generations.succeed.side_effect = [change(State.SUCCEEDED), None]
-    generations.fail.side_effect = [change(State.FAILED), change(State.QUEUED), None]
+    attempts.succeed.side_effect = [change(State.SUCCEEDED), None]
+    attempts.fail.side_effect = [change(State.FAILED), change(State.QUEUED), None]
     await projection.project()
     counts = {
         outcome: registry.get_sample_value("easel_results_total", {"outcome": outcome})

@@ -1,5 +1,7 @@
 """What a gateway takes for a setting."""
 
+from datetime import timedelta
+
 import pytest
 
 from gateway.settings import GatewaySettings
@@ -18,3 +20,11 @@ def test_a_retention_may_last_a_century_and_no_longer(
             GatewaySettings.read(_env_file=None)
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("EASEL_RETENTION_DAYS: ")
+
+
+def test_pictures_outlive_their_generation_by_an_hour_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EASEL_DATABASE_URL", "postgresql://localhost/easel")
+    monkeypatch.setenv("EASEL_BACKUP_DAYS", "0")
+    assert GatewaySettings.read(_env_file=None).backup_age == timedelta(hours=1)
+    monkeypatch.setenv("EASEL_BACKUP_DAYS", "2")
+    assert GatewaySettings.read(_env_file=None).backup_age == timedelta(days=2)

@@ -11,7 +11,7 @@ import pytest
 from easel.bus import BusUnavailable
 from gateway.errors import DatabaseUnavailable
 from gateway.metrics import Metrics
-from gateway.record.generations import RetryPolicy
+from gateway.record.attempts import RetryPolicy
 from gateway.sweep import Sweep
 
 LEASE = timedelta(seconds=10)
@@ -32,17 +32,19 @@ class World:
         self.jetstream = Mock()
         self.jetstream.stream_info = AsyncMock(side_effect=self._stream_info)
         self.jetstream.consumer_info = AsyncMock(side_effect=self._consumer_info)
-        self.generations = AsyncMock()
-        self.generations.get_time.side_effect = self.database_time
-        self.generations.requeue_lost.return_value = []
-        self.generations.expire.return_value = []
-        self.generations.get_dispatched.return_value = {}
-        self.generations.unmark_dispatched.return_value = 0
+        self.attempts = AsyncMock()
+        self.queue = AsyncMock()
+        self.attempts.get_time.side_effect = self.database_time
+        self.attempts.requeue_lost.return_value = []
+        self.attempts.expire.return_value = []
+        self.queue.get_dispatched.return_value = {}
+        self.queue.unmark_dispatched.return_value = 0
         self.hints: dict[str, int] = {}
         self.catalogue = Mock(models={"tiny": object()})
         self.sweep = Sweep(
             self,  # type: ignore[arg-type]
-            self.generations,
+            self.attempts,
+            self.queue,
             AsyncMock(),
             self.catalogue,
             announcements=AsyncMock(),
@@ -71,7 +73,7 @@ class World:
     @property
     def judged(self) -> list[datetime]:
         """The times before which something was judged as overdue."""
-        return [call.kwargs["overdue_before"] for call in self.generations.requeue_lost.await_args_list]
+        return [call.kwargs["overdue_before"] for call in self.attempts.requeue_lost.await_args_list]
 
     async def _stream_info(self, name: str, subjects_filter: str | None = None) -> Any:
         state = SimpleNamespace(last_seq=self.last_sequence, subjects=self.hints)
@@ -97,7 +99,7 @@ async def test_judges_nothing_before_a_full_lease_has_passed_and_then_what_was_o
     marked = await world.database_time()
     await world.round()
     assert world.judged == [marked]
-    assert world.generations.expire.await_args.kwargs == {"overdue_before": marked}
+    assert world.attempts.expire.await_args.kwargs == {"overdue_before": marked}
 
 
 async def test_goes_on_judging_one_mark_behind(world: World) -> None:
@@ -112,10 +114,10 @@ async def test_after_an_outage_a_full_lease_must_pass_again(world: World, outage
     before = len(world.judged)
     assert before > 0
     if outage == "database":
-        world.generations.get_time.side_effect = DatabaseUnavailable
+        world.attempts.get_time.side_effect = DatabaseUnavailable
         with pytest.raises(DatabaseUnavailable):
             await world.round()
-        world.generations.get_time.side_effect = world.database_time
+        world.attempts.get_time.side_effect = world.database_time
         before = len(world.judged)
     elif outage == "jetstream":
         world.jetstream.consumer_info.side_effect = nats.js.errors.ServiceUnavailableError
@@ -159,14 +161,14 @@ async def test_a_stream_made_anew_voids_the_mark(world: World) -> None:
 
 async def test_hints_that_are_gone_are_published_again_and_no_others(world: World) -> None:
     marked = {"gone": EPOCH, "there": EPOCH + timedelta(seconds=1)}
-    world.generations.get_dispatched.return_value = marked
+    world.queue.get_dispatched.return_value = marked
     world.hints = {"easel.tasks.tiny.there": 1}
     await world.round()
-    assert world.generations.unmark_dispatched.await_args.args == (["gone"],)
+    assert world.queue.unmark_dispatched.await_args.args == (["gone"],)
 
 
 async def test_lost_hints_are_repaired_also_while_nothing_is_judged(world: World) -> None:
-    world.generations.get_dispatched.return_value = {"gone": EPOCH}
+    world.queue.get_dispatched.return_value = {"gone": EPOCH}
     await world.round()
-    world.generations.unmark_dispatched.assert_awaited_once()
+    world.queue.unmark_dispatched.assert_awaited_once()
     assert world.judged == []
