@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -19,11 +21,13 @@ from minio.error import MinioException, S3Error
 from nats.aio.client import Client as NatsClient
 
 from easel import objects, subjects
-from easel.finding import Finding, Verdict
+from easel.finding import NOBODY_LISTENS, Finding, Verdict, no_answer
 from easel.settings import Settings
 
 TIMEOUT_SECONDS = 5.0
 STREAMS = (subjects.TASKS_STREAM, subjects.RESULTS_STREAM, subjects.PROGRESS_STREAM)
+
+_ERROR_NUMBER = re.compile(r"\[Errno (-?\d+)\] ")
 
 #: S3 refuses requests whose clock differs by 15 minutes; long before that something is wrong.
 MOST_SKEW_SECONDS = 60.0
@@ -51,7 +55,7 @@ async def check_nats(settings: Settings, *, with_streams: bool) -> list[Finding]
         found = [Finding("NATS", Verdict.OK, f"{place}, version {version.major}.{version.minor}.{version.patch}")]
         return [*found, *await _check_streams(client)] if with_streams else found
     except (nats.errors.Error, OSError, TimeoutError) as error:
-        why = _first_line(errors[0] if errors else error)
+        why = _why(errors[0] if errors else error)
         return [Finding("NATS", Verdict.FAIL, f"{place}: {why}", "EASEL_NATS_URL says where it is, and who we are")]
     finally:
         with contextlib.suppress(nats.errors.Error, OSError):
@@ -60,7 +64,7 @@ async def check_nats(settings: Settings, *, with_streams: bool) -> list[Finding]
 
 async def check_storage(settings: Settings) -> list[Finding]:
     """Check that the bucket is there, that signed URLs work, and that the clocks agree."""
-    return await asyncio.to_thread(lambda: list(_check_storage(settings)))
+    return await asyncio.to_thread(lambda: list(judge_storage(settings)))
 
 
 async def _check_streams(client: NatsClient) -> list[Finding]:
@@ -73,20 +77,21 @@ async def _check_streams(client: NatsClient) -> list[Finding]:
             missing.append(stream)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             hint = "start nats-server with `-js`, or let this user use JetStream"
-            return [Finding("JetStream", Verdict.FAIL, f"it does not answer: {_first_line(error)}", hint)]
+            return [Finding("JetStream", Verdict.FAIL, f"it does not answer: {_why(error)}", hint)]
     if missing:
         hint = "a gateway makes them when it starts"
         return [Finding("JetStream", Verdict.WARN, f"no {', '.join(missing)} yet", hint)]
     return [Finding("JetStream", Verdict.OK, f"{len(STREAMS)} streams")]
 
 
-def _check_storage(settings: Settings) -> Iterator[Finding]:
-    store = objects.connect(settings, endpoint=settings.s3_endpoint)
+def judge_storage(settings: Settings) -> Iterator[Finding]:
+    """Make the checks of `check_storage`, one after another."""
+    store = objects.connect(settings, endpoint=settings.s3_endpoint, read_timeout_seconds=TIMEOUT_SECONDS)
     place = f"bucket {settings.s3_bucket} at {settings.s3_endpoint}"
     try:
         there = store.bucket_exists(settings.s3_bucket)
     except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-        why = f"{error.code}: {error.message}" if isinstance(error, S3Error) else _first_line(error)
+        why = f"{error.code}: {error.message}" if isinstance(error, S3Error) else _why(error)
         hint = "EASEL_S3_ENDPOINT says where it is, EASEL_S3_ACCESS_KEY and EASEL_S3_SECRET_KEY open it"
         yield Finding("S3", Verdict.FAIL, f"{place}: {why}", hint)
         return
@@ -107,7 +112,7 @@ def _check_signed_url(settings: Settings) -> Iterator[Finding]:
         answer = httpx2.get(url, timeout=TIMEOUT_SECONDS)
     except httpx2.TransportError as error:
         hint = "EASEL_S3_PUBLIC_ENDPOINT is where clients reach the storage; from here it is out of reach"
-        yield Finding("signed URLs", Verdict.FAIL, f"{endpoint}: {_first_line(error)}", hint)
+        yield Finding("signed URLs", Verdict.FAIL, f"{endpoint}: {_why(error)}", hint)
         return
     yield judge_signature(answer, endpoint)
     yield from judge_clock(answer)
@@ -149,12 +154,19 @@ def _s3_code(body: str) -> str:
         return ""
 
 
-def _first_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)  # asyncio's own words name the call and not what is wrong
-    if isinstance(error, TimeoutError):
-        return "no answer"
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _why(error: Exception) -> str:
+    """Say what is wrong in the words of what is at the bottom of it, not of the libraries above."""
+    bottom: BaseException = error
+    while bottom.__cause__ is not None:
+        bottom = bottom.__cause__
+    if isinstance(error, TimeoutError | httpx2.TimeoutException) or isinstance(bottom, TimeoutError):
+        return no_answer(TIMEOUT_SECONDS)
+    line = (str(bottom).strip().splitlines() or [type(bottom).__name__])[0]
+    if number := _ERROR_NUMBER.search(line):
+        code = int(number[1])
+        # asyncio's own words name the call and not what is wrong; the resolver's numbers are below 0.
+        line = os.strerror(code) if code > 0 else line[number.end() :]
+    return NOBODY_LISTENS if line == os.strerror(errno.ECONNREFUSED) else line
 
 
 def in_order(parts: Sequence[list[Finding]]) -> list[Finding]:

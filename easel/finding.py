@@ -11,6 +11,10 @@ from typing import Self
 ENV_FILE = Path(".env")
 
 
+#: What people understand where systems say "connection refused".
+NOBODY_LISTENS = "nobody listens there"
+
+
 class Verdict(StrEnum):
     """How a check came out."""
 
@@ -49,6 +53,11 @@ class Finding:
     def to_json(self) -> str:
         """Write it in one line."""
         return json.dumps(asdict(self))
+
+
+def no_answer(seconds: float) -> str:
+    """Say that something took too long."""
+    return f"no answer within {seconds:g} s"
 
 
 def report(findings: Iterable[Finding]) -> None:

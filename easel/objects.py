@@ -12,7 +12,7 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 READ_TIMEOUT_SECONDS = 30.0
 
 
-def connect(settings: Settings, *, endpoint: str) -> Minio:
+def connect(settings: Settings, *, endpoint: str, read_timeout_seconds: float = READ_TIMEOUT_SECONDS) -> Minio:
     """Make a client for one endpoint, such as `https://s3.example.org`; synchronous, and safe to share among threads.
 
     The region is set, since otherwise the first signature makes a blocking call to ask for it. Retries are left to the
@@ -26,7 +26,7 @@ def connect(settings: Settings, *, endpoint: str) -> Minio:
         secure=url.scheme == "https",
         region=settings.s3_region,
         http_client=urllib3.PoolManager(
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=READ_TIMEOUT_SECONDS),
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=read_timeout_seconds),
             retries=False,
             maxsize=16,
         ),

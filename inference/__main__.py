@@ -12,9 +12,14 @@ from inference import bootstrap
 from inference.models import ModelUnavailable
 from inference.settings import WorkerSettings
 
+USAGE = "usage: python -m inference (it takes no arguments, and its settings from the environment)"
 
-def main() -> int:
-    """Run a worker; return 0 after a stop that was asked for, 1 when it broke, 2 when a setting is wrong."""
+
+def main(arguments: list[str]) -> int:
+    """Run a worker; return 0 after a stop that was asked for, 1 when it broke, 2 when it was started wrongly."""
+    if arguments:
+        print(USAGE, file=sys.stderr)
+        return 2
     settings = WorkerSettings.read()
     try:
         settings.configure_logs(service="worker")
@@ -40,4 +45,4 @@ def _end(status: int) -> None:
 
 
 if __name__ == "__main__":
-    _end(main())
+    _end(main(sys.argv[1:]))

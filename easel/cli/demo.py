@@ -11,12 +11,10 @@ from easel.cli.drawing import Wishes, draw
 from easel.cli.exits import INTERRUPTED, NO_PICTURE, complain
 from easel.cli.generate import generating
 from easel.cli.run import say
+from easel.cli.signals import Terminated, cancelled_by_signals
 from easel.cli.terminal import ACCENT, MUTED, Output, precise
 from easel.client import EaselError, GenerationSpec
 from easel.embedded import Stack, StackFailed
-
-#: As the shell counts the end by a signal.
-TERMINATED = 143
 
 
 def demo(spec: GenerationSpec, *, out: Path | None, folder: Path) -> None:
@@ -41,12 +39,12 @@ def demo(spec: GenerationSpec, *, out: Path | None, folder: Path) -> None:
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     except asyncio.CancelledError:
-        raise typer.Exit(TERMINATED) from None
+        raise Terminated from None
 
 
 async def _demo(stack: Stack, spec: GenerationSpec, wishes: Wishes) -> None:
     console = Output()
-    with startup.cancelled_by_signals():
+    with cancelled_by_signals():
         try:
             took_seconds = await startup.start(stack, console=console)
             console.print(

@@ -1,6 +1,8 @@
 """`easel doctor`: what is there, what is not, and what to do about it."""
 
 import asyncio
+import errno
+import os
 import platform
 import sys
 from collections.abc import Coroutine, Sequence
@@ -18,12 +20,14 @@ from rich.text import Text
 from easel import __version__
 from easel.cli.exits import NO_PICTURE
 from easel.cli.installed import is_installed
+from easel.cli.run import run
 from easel.cli.terminal import MUTED, Output, cause, show_table
-from easel.client import Client, EaselError, errors
+from easel.client import Client, DeadlineExceeded, EaselError, errors
 from easel.client.channel import connect
-from easel.finding import Finding, Verdict, report
+from easel.finding import NOBODY_LISTENS, Finding, Verdict, no_answer, report
 
-HEALTH_TIMEOUT_SECONDS = 5.0
+#: How long a gateway may take to answer.
+ANSWER_TIMEOUT_SECONDS = 5.0
 
 #: Torch takes this long to be imported on a machine that has much else to do.
 SERVICE_TIMEOUT_SECONDS = 120.0
@@ -61,7 +65,7 @@ def doctor(*, target: str, as_json: bool) -> None:
     """
     console = Output(stderr=True)
     with console.status("looking"):
-        findings = asyncio.run(_check_all(target))
+        findings = run(_check_all(target), target=target)
     if as_json:
         report(findings)
     else:
@@ -127,9 +131,9 @@ async def check_health(target: str) -> Finding:
     try:
         async with connect(target) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check  # type: ignore[attr-defined]  # missing in its stubs
-            answer = await check(health_pb2.HealthCheckRequest(), timeout=HEALTH_TIMEOUT_SECONDS)
+            answer = await check(health_pb2.HealthCheckRequest(), timeout=ANSWER_TIMEOUT_SECONDS)
     except grpc.aio.AioRpcError as error:
-        why = cause(errors.from_rpc(error))
+        why = _why(errors.from_rpc(error))
         return Finding(
             "service", Verdict.FAIL, f"{target}: {why}", "start one with `easel up`, or name it with --target"
         )
@@ -141,14 +145,21 @@ async def check_health(target: str) -> Finding:
 async def check_models(target: str) -> list[Finding]:
     """Ask a gateway for its models, and whether anybody draws them."""
     try:
-        async with Client(target) as client:
+        async with Client(target, call_seconds=ANSWER_TIMEOUT_SECONDS) as client:
             models = await client.list_models()
     except EaselError as error:
-        return [Finding("models", Verdict.FAIL, str(error), "the gateway's log says more")]
+        return [Finding("models", Verdict.FAIL, _why(error), "the gateway's log says more")]
     if not models:
         hint = "a model becomes known when its first worker starts"
         return [Finding("models", Verdict.WARN, "none is known yet", hint)]
     return [_check_model(model.name, model.live_workers) for model in models]
+
+
+def _why(error: EaselError) -> str:
+    if isinstance(error, DeadlineExceeded):
+        return no_answer(ANSWER_TIMEOUT_SECONDS)
+    why = cause(error)
+    return NOBODY_LISTENS if why.startswith(os.strerror(errno.ECONNREFUSED)) else why
 
 
 def _check_model(name: str, live_workers: int) -> Finding:
@@ -170,10 +181,12 @@ async def check_in_process(service: str) -> list[Finding]:
         async with asyncio.timeout(SERVICE_TIMEOUT_SECONDS):
             stdout, stderr = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.communicate()
         found = f"it took longer than {SERVICE_TIMEOUT_SECONDS:.0f} s"
         return [Finding(SERVICES[service], Verdict.FAIL, found, f"python -m {service}.check shows where it hangs")]
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     # Libraries may have printed things of their own.
     findings = [Finding.from_json(line) for line in stdout.decode().splitlines() if line.startswith("{")]
     if process.returncode:

@@ -18,6 +18,7 @@ from easel.cli.description import describe, print_json
 from easel.cli.display import Display, display_on
 from easel.cli.exits import INTERRUPTED, complain
 from easel.cli.run import run
+from easel.cli.signals import Terminated
 from easel.cli.tables import show_drawn
 from easel.cli.terminal import Output, state_name
 from easel.client import Client, EaselError, Event, Generation, GenerationState
@@ -101,16 +102,16 @@ def run_drawing(source: Source, *, target: str, wishes: Wishes, request_id: str,
 
 @contextlib.contextmanager
 def repeatable(request_id: str) -> Iterator[None]:
-    """Say on Ctrl-C with which command the same generations are found again.
+    """Say on Ctrl-C and on SIGTERM with which command the same generations are found again.
 
     Raises:
-        typer.Exit: on Ctrl-C.
+        typer.Exit: on either.
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated) as error:
         complain(f"interrupted, but the service goes on; to get the picture: {_again(request_id)}")
-        raise typer.Exit(INTERRUPTED) from None
+        raise error if isinstance(error, Terminated) else typer.Exit(INTERRUPTED) from None
 
 
 async def draw(source: Source, *, target: str, wishes: Wishes, console: Console) -> Drawn:

@@ -10,6 +10,8 @@ BAD_REQUEST = 2
 UNAVAILABLE = 3
 #: Ctrl-C.
 INTERRUPTED = 130
+#: SIGTERM, as the shell counts it.
+TERMINATED = 143
 
 
 def complain(message: str) -> None:

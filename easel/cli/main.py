@@ -53,7 +53,8 @@ def print_version(asked: bool) -> None:
 app = typer.Typer(
     name="easel",
     help="Easel: text-to-image for backend teams.",
-    epilog="Exit status: 0 done, 1 no picture, 2 wrong arguments or request, 3 service away or full, 130 interrupted.",
+    epilog="Exit status: 0 done, 1 no picture, 2 wrong arguments or request, 3 service away or full, 130 interrupted, "
+    "143 terminated.",
     cls=OneLineErrors,
     no_args_is_help=False,
     pretty_exceptions_enable=False,

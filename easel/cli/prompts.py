@@ -17,7 +17,7 @@ def read(file: Path) -> list[str]:
     """
     try:
         text = sys.stdin.buffer.read() if file == STDIN else file.read_bytes()
-        lines = text.decode("utf-8-sig").splitlines()
+        lines = text.decode("utf-8-sig").split("\n")  # splitlines() would cut prompts at U+2028 and its kin
     except OSError as error:
         raise typer.BadParameter(f"cannot read {file}: {error.strerror}", param_hint="--from") from error
     except UnicodeDecodeError as error:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import typer
 
 from easel.cli.exits import BAD_REQUEST, NO_PICTURE, UNAVAILABLE, complain
+from easel.cli.signals import Terminated, cancelled_by_signals
 from easel.cli.terminal import cause
 from easel.client import (
     Conflict,
@@ -47,12 +48,20 @@ def run(command: Coroutine[Any, Any, Result], *, target: str) -> Result:
     Raises:
         typer.Exit: it failed, and one line was printed that says how.
         KeyboardInterrupt: the user ended it.
+        Terminated: SIGTERM or SIGHUP ended it.
     """
     try:
-        return asyncio.run(command)
+        return asyncio.run(_stoppable(command))
+    except asyncio.CancelledError:
+        raise Terminated from None
     except EaselError as error:
         complain(say(error, target=target))
         raise typer.Exit(status_of(error)) from error
+
+
+async def _stoppable(command: Coroutine[Any, Any, Result]) -> Result:
+    with cancelled_by_signals():
+        return await command
 
 
 def status_of(error: EaselError) -> int:

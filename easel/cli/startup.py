@@ -1,10 +1,7 @@
 """What people see while a stack starts: a line for each process, with a mark once it is ready."""
 
 import asyncio
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -91,19 +88,3 @@ class Board:
             return self._spinner, process.name, process.activity, precise(seconds)
         seconds = self._ready_seconds.setdefault(process.name, seconds)
         return Text("✔", style="green"), process.name, process.activity, precise(seconds)
-
-
-@contextmanager
-def cancelled_by_signals() -> Iterator[None]:
-    """Cancel the current task on SIGTERM and SIGHUP, as asyncio does on Ctrl-C."""
-    task = asyncio.current_task()
-    assert task is not None, "there is a task wherever there is a coroutine"  # noqa: S101
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    for number in numbers:
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)

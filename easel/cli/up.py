@@ -10,6 +10,7 @@ from rich.table import Table
 from easel import logs
 from easel.cli import startup
 from easel.cli.exits import NO_PICTURE, complain
+from easel.cli.signals import cancelled_by_signals
 from easel.cli.terminal import ACCENT, MUTED, Output, precise, show_table
 from easel.embedded import Stack, StackFailed
 from easel.embedded.supervisor import supervise
@@ -36,7 +37,7 @@ def up(*, folder: Path, workers: int, port: int, model: str | None) -> None:
 
 async def _up(stack: Stack) -> None:
     console = Output()
-    with startup.cancelled_by_signals():
+    with cancelled_by_signals():
         try:
             took_seconds = await startup.start(stack, console=console)
             _show(stack, console=console, took_seconds=took_seconds)

@@ -1,13 +1,21 @@
 """The gRPC channel to the service: its options, and which calls gRPC itself may repeat."""
 
+import asyncio
+import contextlib
 import ipaddress
 import json
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import grpc
 import grpc.aio
 
+from easel.client.errors import Unavailable
+
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+
+#: What those are told who have calls under way, or begin one, when the client is closed.
+CLOSED = "the client was closed"
 
 #: The server permits a ping every 20 s.
 KEEPALIVE_SECONDS = 30
@@ -37,7 +45,8 @@ _RETRY_POLICY = {
     "initialBackoff": "0.1s",
     "maxBackoff": "2s",
     "backoffMultiplier": 2.5,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # A server that shuts down, or has too much to do, ends what it has not begun with CANCELLED.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 
 _SERVICE_CONFIG = {
@@ -69,6 +78,23 @@ def connect(target: str, *, credentials: grpc.ChannelCredentials | None = None) 
     if credentials is None:
         return grpc.aio.insecure_channel(target, options=options)
     return grpc.aio.secure_channel(target, credentials, options=options)
+
+
+@contextlib.contextmanager
+def closing_is_no_cancellation() -> Iterator[None]:
+    """Raise Unavailable where a call ends because its channel is closed: gRPC raises CancelledError for that, too.
+
+    Raises:
+        Unavailable: the channel was closed.
+        asyncio.CancelledError: the current task is cancelled.
+    """
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise Unavailable(CLOSED) from None
 
 
 def is_loopback(target: str) -> bool:

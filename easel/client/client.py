@@ -61,8 +61,11 @@ class Client:
         self._patience_seconds = patience_seconds
         self._call_seconds = call_seconds
         self._open_channel: grpc.aio.Channel | None = None
+        self._why_not_open = "the client is not open: use it as `async with Client(...) as client`"
 
     async def __aenter__(self) -> Self:
+        if self._open_channel is not None:
+            raise RuntimeError("the client is open already: share it, or make another one")
         self._open_channel = channel.connect(self.target, credentials=self._credentials)
         return self
 
@@ -70,10 +73,11 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; generations under way are drawn all the same."""
+        """Close the connection: calls under way raise Unavailable, generations under way are drawn all the same."""
         if self._open_channel is not None:
-            await self._open_channel.close()
-            self._open_channel = None
+            closing, self._open_channel = self._open_channel, None
+            self._why_not_open = channel.CLOSED
+            await closing.close()
 
     async def create(self, spec: GenerationSpec, *, request_id: str | None = None) -> Generation:
         """Have a generation accepted, and return without waiting for it.
@@ -252,7 +256,7 @@ class Client:
             CorruptDownload: the file is not the one that was stored.
             DownloadFailed: it could not be fetched.
             FailedPrecondition: the generation has no pictures.
-            OSError: the file could not be written.
+            OSError: the file could not be written, or `path` is a folder.
         """
         path = Path(path)
         if not generation.images:
@@ -277,7 +281,8 @@ class Client:
 
     async def _call(self, call: Awaitable[Response]) -> Response:
         try:
-            return await call
+            with channel.closing_is_no_cancellation():
+                return await call
         except grpc.aio.AioRpcError as error:
             raise errors.from_rpc(error) from error
 
@@ -292,7 +297,7 @@ class Client:
     @property
     def _channel(self) -> grpc.aio.Channel:
         if self._open_channel is None:
-            raise Unavailable("the client is not open: use it as `async with Client(...) as client`")
+            raise Unavailable(self._why_not_open)
         return self._open_channel
 
 

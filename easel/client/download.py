@@ -1,6 +1,8 @@
 """Fetching the file of a picture over its signed URL, whole and unharmed or not at all."""
 
+import errno
 import hashlib
+import os
 import uuid
 from pathlib import Path
 from typing import Self
@@ -65,6 +67,8 @@ class _Partial:
     """A file that comes into being beside its final path, and moves there whole or vanishes."""
 
     def __init__(self, path: Path, image: Image) -> None:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self._path = path
         self._image = image
         self._partial_path = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")

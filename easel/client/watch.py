@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from easel.client import errors
-from easel.client.channel import DEAD_CONNECTION_SECONDS
+from easel.client.channel import DEAD_CONNECTION_SECONDS, closing_is_no_cancellation
 from easel.client.errors import EaselError, Unavailable
 from easel.client.events import Event, Position
 from easel.client.outage import Outage
@@ -35,15 +35,16 @@ async def follow(open_stream: OpenStream, *, position: Position, outage: Outage)
         stream = open_stream(position)
         broken: EaselError = Unavailable("the stream ended before the generation did")
         try:
-            async for message in stream:
-                outage.over()
-                event = position.advance(message)
-                if event is None:
-                    continue
-                outage.recovered()
-                if event.is_final:
-                    await _hear_out(stream)
-                yield event
+            with closing_is_no_cancellation():
+                async for message in stream:
+                    outage.over()
+                    event = position.advance(message)
+                    if event is None:
+                        continue
+                    outage.recovered()
+                    if event.is_final:
+                        await _hear_out(stream)
+                    yield event
         except grpc.aio.AioRpcError as error:
             broken = errors.from_rpc(error)
             if not errors.is_break(error):

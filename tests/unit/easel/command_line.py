@@ -74,7 +74,7 @@ async def start(
 
 
 async def on_a_terminal(
-    arguments: Sequence[str], *, folder: Path, answer: bytes = b"", replies: bytes = b""
+    arguments: Sequence[str], *, folder: Path, answer: bytes = b"", replies: bytes = b"", terminate_at: bytes = b""
 ) -> tuple[int, str]:
     """Run the command line on a terminal; return its exit status and all that it wrote there.
 
@@ -83,6 +83,7 @@ async def on_a_terminal(
         folder: Where it runs.
         answer: What a person types when asked a question.
         replies: What the terminal itself says when it is asked about itself.
+        terminate_at: What it has written when SIGTERM comes.
     """
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 1000, 800))
@@ -99,6 +100,7 @@ async def on_a_terminal(
     written = bytearray()
 
     def read() -> None:
+        nonlocal terminate_at
         try:
             written.extend(os.read(ours, 65536))
         except OSError:  # Linux tells so that nobody is there any more
@@ -107,6 +109,9 @@ async def on_a_terminal(
             os.write(ours, answer)
         if replies and QUERY in written[-len(QUERY) - 8 :]:
             os.write(ours, replies)
+        if terminate_at and terminate_at in written:
+            process.terminate()
+            terminate_at = b""
 
     asyncio.get_running_loop().add_reader(ours, read)
     try:

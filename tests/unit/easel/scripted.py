@@ -102,6 +102,7 @@ class ScriptedServer(GenerationServiceServicer, ModelServiceServicer):
     def __init__(self, *scripts: Script) -> None:
         self.scripts = deque(scripts)
         self.requests: list[Message] = []
+        self.called = asyncio.Event()
         self.endings: list[str] = []
         self.ended = asyncio.Event()
         self.hang = False
@@ -150,6 +151,7 @@ class ScriptedServer(GenerationServiceServicer, ModelServiceServicer):
 
     async def _play(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self.requests.append(request)
+        self.called.set()
         ending = "error"
         try:
             await self._refuse(request, context)
@@ -172,6 +174,7 @@ class ScriptedServer(GenerationServiceServicer, ModelServiceServicer):
 
     async def _unary(self, request: Message, context: Any, answer: Message) -> Any:
         self.requests.append(request)
+        self.called.set()
         if self.hang:
             await asyncio.Event().wait()
         await self._refuse(request, context)

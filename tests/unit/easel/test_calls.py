@@ -65,10 +65,10 @@ CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-async def test_unary_calls_are_repeated_while_the_service_is_away(
+async def test_unary_calls_are_repeated_while_the_service_is_away_or_drops_them(
     client: Client, server: ScriptedServer, call: Callable[[Client], Awaitable[object]]
 ) -> None:
-    server.unary_errors.extend([status(*UNAVAILABLE), status(*UNAVAILABLE)])
+    server.unary_errors.extend([status(*UNAVAILABLE), status(grpc.StatusCode.CANCELLED, "dropped")])
     await call(client)
     assert len(server.requests) == 3
     assert server.requests[0] == server.requests[2]

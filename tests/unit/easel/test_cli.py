@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import re
@@ -300,6 +301,45 @@ async def test_ctrl_c_leaves_the_generation_alone_and_says_how_to_get_the_pictur
     expected = ["easel", "generate", "a castle", "--seed", "7", "--target", server.target]
     assert again == [*expected, "--request-id", request.request_id]
     assert not any(type(each).__name__ == "CancelGenerationRequest" for each in server.requests)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_other_signals_end_it_like_ctrl_c(server: ScriptedServer, tmp_path: Path, number: int) -> None:
+    server.scripts.append(says(transition(QUEUED, revision=1, resolved_spec=resolved()), hang=True))
+    process = await start("generate", "a castle", "--target", server.target, folder=tmp_path)
+    assert process.stdout is not None
+    await process.stdout.readline()
+    process.send_signal(number)
+    _, stderr = await process.communicate()
+    assert process.returncode == 143
+    assert "the service goes on; to get the picture: easel generate" in one_line(stderr.decode())
+
+
+async def test_nohup_holds(server: ScriptedServer, tmp_path: Path) -> None:
+    hung_up = asyncio.Event()
+    async with FileServer(Answer(body=FILE)) as files:
+        play = drawing(files.url())
+
+        async def script(context: Any) -> AsyncIterator[Any]:
+            yield transition(QUEUED, revision=1, resolved_spec=resolved())
+            await hung_up.wait()
+            async for message in play(context):
+                yield message
+
+        server.scripts.append(script)
+        process = await asyncio.create_subprocess_exec(
+            *("nohup", sys.executable, "-m", "easel", "generate", "a castle", "--target", server.target),
+            cwd=tmp_path,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        hung_up.set()
+        await process.communicate()
+    assert process.returncode == 0
 
 
 async def test_models_are_listed(server: ScriptedServer, tmp_path: Path) -> None:

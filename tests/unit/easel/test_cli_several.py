@@ -35,6 +35,9 @@ from tests.unit.easel.scripted import (
     transition,
 )
 
+HIDE_CURSOR = "\x1b[?25l"
+SHOW_CURSOR = "\x1b[?25h"
+
 
 @pytest.fixture
 async def files() -> AsyncIterator[FileServer]:
@@ -286,6 +289,16 @@ async def test_bars_on_a_terminal(server: ScriptedServer, files: FileServer, tmp
     assert "3/3 drawn" in said
 
 
+async def test_sigterm_leaves_the_terminal_as_it_was(server: ScriptedServer, tmp_path: Path) -> None:
+    server.play = lambda request: says(transition(QUEUED, revision=1, id=request.id), hang=True)
+    source = write(tmp_path, "a castle", "a moat")
+    command = ["generate", "--from", source, "--request-id", "mine", "--target", server.target]
+    ended, said = await on_a_terminal(command, folder=tmp_path, terminate_at=b"2 under way")
+    assert ended == 143
+    assert said.rindex(SHOW_CURSOR) > said.rindex(HIDE_CURSOR)
+    assert said.endswith(f"to get the picture: {shlex.join(['easel', *command])}\r\n")
+
+
 runner = CliRunner()
 
 
@@ -322,6 +335,11 @@ def test_wrong_usage_is_told_in_one_line(
 def test_a_byte_order_mark_is_no_part_of_a_prompt(tmp_path: Path) -> None:
     (tmp_path / "notepad.txt").write_bytes("\ufeffa castle\r\na moat\r\n".encode())
     assert prompts.read(tmp_path / "notepad.txt") == ["a castle", "a moat"]
+
+
+def test_only_a_new_line_begins_a_new_prompt(tmp_path: Path) -> None:
+    (tmp_path / "odd.txt").write_bytes("a\u2028castle\r\na\vmoat\na\x1ckeep\x85\n".encode())
+    assert prompts.read(tmp_path / "odd.txt") == ["a\u2028castle", "a\vmoat", "a\x1ckeep"]
 
 
 def jobs(count: int, *, length: int = 10) -> list[several.Job]:

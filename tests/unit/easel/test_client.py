@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -301,6 +301,76 @@ async def test_cancelling_the_task_is_not_taken_for_a_break() -> None:
             await task
         await server.ended.wait()
     assert len(server.requests) == 1
+
+
+CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
+    "generate": lambda client: anext(client.generate(SPEC)),
+    "watch": lambda client: anext(client.watch(ID)),
+    "get": lambda client: client.get(ID),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_closing_under_a_call_is_an_error_and_no_cancellation(
+    call: Callable[[Client], Awaitable[object]],
+) -> None:
+    async with ScriptedServer(says(hang=True)) as server, Client(server.target) as client:
+        server.hang = True
+        task = asyncio.ensure_future(call(client))
+        await server.called.wait()
+        await client.close()
+        with pytest.raises(Unavailable, match="the client was closed"):
+            await task
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_a_cancellation_stays_one_though_the_client_is_closed_as_well(
+    call: Callable[[Client], Awaitable[object]],
+) -> None:
+    async with ScriptedServer(says(hang=True)) as server, Client(server.target) as client:
+        server.hang = True
+        task = asyncio.ensure_future(call(client))
+        await server.called.wait()
+        task.cancel()
+        await client.close()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_closing_between_two_events() -> None:
+    async with ScriptedServer(says(queued, hang=True)) as server, Client(server.target) as client:
+        events = client.generate(SPEC)
+        await anext(events)
+        await client.close()
+        with pytest.raises(Unavailable, match="the client was closed"):
+            await anext(events)
+
+
+async def test_closing_while_it_waits_to_go_on() -> None:
+    async with ScriptedServer(says(queued, then=UNAVAILABLE)) as server, Client(server.target) as client:
+        broken = asyncio.Event()
+        events = client.generate(SPEC, on_outage=lambda _: broken.set())
+        await anext(events)
+        going_on = asyncio.ensure_future(anext(events))
+        await broken.wait()
+        await client.close()
+        with pytest.raises(Unavailable, match="the client was closed"):
+            await going_on
+
+
+async def test_a_client_is_open_once_at_a_time() -> None:
+    async with ScriptedServer(says(succeeded)) as server:
+        client = Client(server.target)
+        with pytest.raises(Unavailable, match="not open"):
+            await client.get(ID)
+        async with client:
+            with pytest.raises(RuntimeError, match="open already"):
+                await client.__aenter__()
+            await client.get(ID)
+        with pytest.raises(Unavailable, match="the client was closed"):
+            await client.get(ID)
+        async with client:
+            await client.get(ID)
 
 
 async def test_watch_goes_on_from_a_token() -> None:

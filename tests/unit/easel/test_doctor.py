@@ -1,9 +1,12 @@
+import asyncio
+import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -12,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
+from minio import Minio
 from pydantic import SecretStr
 from rich.console import Console
 
@@ -60,7 +64,42 @@ async def test_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     with socket.create_server(("127.0.0.1", 0)) as mute:
         place = f"127.0.0.1:{mute.getsockname()[1]}"
         [found] = await checks.check_nats(Settings(nats_url=SecretStr(f"nats://{place}")), with_streams=False)
-    assert (found.verdict, found.found) == (Verdict.FAIL, f"{place}: no answer")
+    assert (found.verdict, found.found) == (Verdict.FAIL, f"{place}: no answer within 0.05 s")
+
+
+def storage(setting: str, endpoint: str) -> Settings:
+    given: Any = {setting: endpoint}
+    return Settings(**given)
+
+
+@pytest.mark.parametrize("setting", ["s3_endpoint", "s3_public_endpoint"])
+def test_storage_that_says_nothing(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setattr(checks, "TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(Minio, "bucket_exists", Minio.bucket_exists if setting == "s3_endpoint" else lambda *_: True)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        endpoint = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        [*_, found] = checks.judge_storage(storage(setting, endpoint))
+    assert found.verdict is Verdict.FAIL
+    assert found.found.endswith(f"{endpoint}: no answer within 0.05 s")
+
+
+@pytest.mark.parametrize("setting", ["s3_endpoint", "s3_public_endpoint"])
+def test_storage_where_nobody_listens(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+    monkeypatch.setattr(Minio, "bucket_exists", Minio.bucket_exists if setting == "s3_endpoint" else lambda *_: True)
+    [*_, found] = checks.judge_storage(storage(setting, f"http://{DEAD}"))
+    assert found.verdict is Verdict.FAIL
+    assert found.found.endswith(f"http://{DEAD}: nobody listens there")
+
+
+async def test_a_service_that_says_nothing(monkeypatch: pytest.MonkeyPatch, gateway: Gateway) -> None:
+    monkeypatch.setattr(doctor, "ANSWER_TIMEOUT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        place = f"127.0.0.1:{mute.getsockname()[1]}"
+        found = await doctor.check_health(place)
+    assert (found.verdict, found.found) == (Verdict.FAIL, f"{place}: no answer within 0.2 s")
+    gateway.script.hang = True
+    [found] = await doctor.check_models(gateway.target)
+    assert (found.verdict, found.found) == (Verdict.FAIL, "no answer within 0.2 s")
 
 
 async def test_a_service_that_waits(gateway: Gateway) -> None:
@@ -73,7 +112,7 @@ async def test_a_service_that_waits(gateway: Gateway) -> None:
 async def test_nobody_there() -> None:
     found = await doctor.check_health(DEAD)
     assert found.verdict is Verdict.FAIL
-    assert "Connection refused" in found.found
+    assert found.found == f"{DEAD}: nobody listens there"
     assert "easel up" in found.hint
 
 
@@ -191,6 +230,24 @@ async def test_a_check_that_hangs_is_a_finding(monkeypatch: pytest.MonkeyPatch) 
     [found] = await doctor.check_in_process("inference")
     assert (found.check, found.verdict) == ("worker", Verdict.FAIL)
     assert "longer than" in found.found
+
+
+async def test_who_is_stopped_leaves_no_check_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = asyncio.get_running_loop().create_future()
+    execute = asyncio.create_subprocess_exec
+
+    async def start(*command: str, **how: Any) -> asyncio.subprocess.Process:
+        process = await execute(sys.executable, "-c", "input()", stdin=asyncio.subprocess.PIPE, **how)
+        started.set_result(process)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    checking = asyncio.ensure_future(doctor.check_in_process("inference"))
+    process = await started
+    checking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await checking
+    assert process.returncode == -signal.SIGKILL
 
 
 def s3_error(status_code: int, code: str) -> httpx2.Response:

@@ -142,6 +142,16 @@ async def test_nothing_drawn_yet(client: Client, tmp_path: Path) -> None:
         await client.download(Generation(id=ID), tmp_path / "castle.png")
 
 
+@pytest.mark.parametrize("folder", [".", "/", "here"])
+async def test_a_folder_is_no_place_for_a_file(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(IsADirectoryError):
+        await client.download(drawn(picture(FILE, url="http://127.0.0.1:1/")), folder)
+
+
 async def test_a_place_that_cannot_be_written(client: Client, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     async with FileServer(Answer(body=FILE)) as files:

@@ -52,6 +52,16 @@ def test_the_process_says_what_is_wrong_before_anything_slow(
     assert len(ended.stderr.splitlines()) == 1
 
 
+def test_arguments_are_refused_and_not_ignored() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "inference", "--nonsense"], capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("usage: python -m inference")
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_nothing_heavy_is_imported_for_settings() -> None:
     program = (
         "import sys, inference.bootstrap; print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
