@@ -8,8 +8,9 @@ import pytest
 
 from easel.embedded import Servers
 
-# Where the tests run in the background of a shell, Ctrl-C is ignored, and every process they start would inherit that.
+# In the background of a shell Ctrl-C is ignored, and under nohup the hangup; every process they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Services that tests start by themselves must not meet, nor anybody's, at the usual ports of the metrics.
 os.environ["EASEL_METRICS_LISTEN"] = "127.0.0.1:0"
