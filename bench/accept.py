@@ -11,9 +11,10 @@ import asyncio
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from rich.box import SIMPLE_HEAD
@@ -72,24 +73,34 @@ class Measurement:
         self._inserter = inserter
         self._empty_target = empty_target
 
-    async def round(self, *, clients: int, seconds: float) -> Round:
-        """Measure each once, with no backlog to begin with."""
-        await _empty(self._stack.servers.postgres.url)
+    async def round(self, number: int, *, clients: int, seconds: float) -> Round:
+        """Measure each once, each time in another order: what one leaves to do for the disk is no other's burden."""
         load = {"clients": clients, "seconds": seconds}
         insert = {"url": self._stack.servers.postgres.url, "connections": clients, "seconds": seconds}
-        empty = await self._callers.ask({"target": self._empty_target, **load})
-        inserts = await self._inserter.ask(insert)
-        accepts = await self._callers.ask({"target": self._stack.target, **load})
-        await worker.renew(self._bus, slots=SLOTS)
-        dispatching = await self._callers.ask({"target": self._stack.target, **load})
-        await worker.leave(self._bus)
+        measurements: dict[str, Callable[[], Awaitable[Any]]] = {
+            "empty": lambda: self._callers.ask({"target": self._empty_target, **load}),
+            "inserts": lambda: self._inserter.ask(insert),
+            "accepts": lambda: self._callers.ask({"target": self._stack.target, **load}),
+            "dispatching": lambda: self._accept_while_dispatching(load),
+        }
+        measured = {}
+        order = list(measurements)
+        for name in order[number % len(order) :] + order[: number % len(order)]:
+            await _empty(self._stack.servers.postgres.url)
+            measured[name] = await measurements[name]()
         return Round(
-            empty_rpcs_per_second=empty["per_second"],
-            bare_inserts_per_second=inserts["per_second"],
-            accepts_per_second=accepts["per_second"],
-            dispatching_accepts_per_second=dispatching["per_second"],
-            latency_ms=accepts["latency_ms"],
+            empty_rpcs_per_second=measured["empty"]["per_second"],
+            bare_inserts_per_second=measured["inserts"]["per_second"],
+            accepts_per_second=measured["accepts"]["per_second"],
+            dispatching_accepts_per_second=measured["dispatching"]["per_second"],
+            latency_ms=measured["accepts"]["latency_ms"],
         )
+
+    async def _accept_while_dispatching(self, load: Mapping[str, Any]) -> Any:
+        await worker.renew(self._bus, slots=SLOTS)
+        accepts = await self._callers.ask({"target": self._stack.target, **load})
+        await worker.leave(self._bus)
+        return accepts
 
 
 async def measure(*, rounds: int, clients: int, seconds: float) -> list[Round]:
@@ -115,7 +126,8 @@ async def measure(*, rounds: int, clients: int, seconds: float) -> list[Round]:
                 empty_target=(await empty_server.hear())["target"],
             )
             measured = [
-                await measurement.round(clients=clients, seconds=seconds) for _ in range(WARM_UP_ROUNDS + rounds)
+                await measurement.round(number, clients=clients, seconds=seconds)
+                for number in range(WARM_UP_ROUNDS + rounds)
             ]
             await bus.close()
             return measured[WARM_UP_ROUNDS:]
@@ -125,6 +137,7 @@ async def _empty(url: str) -> None:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         await connection.execute("TRUNCATE generations CASCADE")
         await connection.execute("DROP TABLE IF EXISTS bare_generations")
+        await connection.execute("CHECKPOINT")
 
 
 async def _require_durability(url: str) -> None:

@@ -47,7 +47,7 @@ SCHEMA_POLL_SECONDS = 1.0
 CATALOGUE_SECONDS = 1.0
 BACKLOG_SECONDS = 0.5
 #: Each request accepted is a nudge to dispatch: under load many share one look at the queue.
-DISPATCH_PAUSE_SECONDS = 0.01
+DISPATCH_PAUSE_SECONDS = 0.02
 #: How long balancers get to notice that we go.
 SHUTDOWN_NOTICE_SECONDS = 0.1
 #: How long the loops get to end their steps in hand: a pull for results takes a second and must not be cancelled.

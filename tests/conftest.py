@@ -8,7 +8,7 @@ import pytest
 
 from easel.embedded import Servers
 
-# In the background of a shell Ctrl-C is ignored, and under nohup the hangup; every process they start would inherit that.
+# In the background of a shell Ctrl-C is ignored, under nohup the hangup, and all that they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
