@@ -1,6 +1,7 @@
 """A real gRPC server that does what a test's script says, break by break."""
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 from collections import deque
@@ -301,6 +302,12 @@ class FileServer:
         return f"http://127.0.0.1:{self.port}/{path}"
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A client may have been killed by its test, or want no more of it.
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await self._serve(reader, writer)
+        writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
         self.paths.append(request.split()[1].decode())
         answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
@@ -308,7 +315,6 @@ class FileServer:
         writer.write(f"HTTP/1.1 {answer.status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n".encode())
         writer.write(answer.body)
         await writer.drain()
-        writer.close()
 
 
 def picture(body: bytes, *, url: str = "", index: int = 0) -> Image:
