@@ -9,14 +9,17 @@ from loguru import logger
 
 from easel.settings import Misconfigured
 from inference import bootstrap
-from inference.models import ModelUnavailable
+from inference.models import ModelSource, ModelUnavailable
 from inference.settings import WorkerSettings
 
 USAGE = "usage: python -m inference (it takes no arguments, and its settings from the environment)"
 
 
-def main(arguments: list[str]) -> int:
-    """Run a worker; return 0 after a stop that was asked for, 1 when it broke, 2 when it was started wrongly."""
+def main(arguments: list[str], *, model: ModelSource | None = None) -> int:
+    """Run a worker, with the model that the settings name unless one is given, and return the exit status.
+
+    It is 0 after a stop that was asked for, 1 when the worker broke, 2 when it was started wrongly.
+    """
     if arguments:
         print(USAGE, file=sys.stderr)
         return 2
@@ -24,7 +27,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings.configure_logs(service="worker")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(bootstrap.run(settings))
+            runner.run(bootstrap.run(settings, model=model))
     except Misconfigured as error:
         print(error, file=sys.stderr)
         return 2
@@ -36,7 +39,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _end(status: int) -> None:
+def end(status: int) -> None:
     """End without waiting for threads: one may sit in a model that still loads, or in a wedged device."""
     logger.complete()
     sys.stdout.flush()
@@ -45,4 +48,4 @@ def _end(status: int) -> None:
 
 
 if __name__ == "__main__":
-    _end(main(sys.argv[1:]))
+    end(main(sys.argv[1:]))

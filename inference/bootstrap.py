@@ -28,6 +28,7 @@ from inference.engine.serial_engine import SerialEngine
 from inference.gateways import Gateways
 from inference.hints import Hints
 from inference.metrics import Metrics
+from inference.models import ModelSource
 from inference.pictures import Encoder
 from inference.renewals import Renewals
 from inference.results import Results
@@ -47,8 +48,12 @@ class WorkerBroken(Exception):
     """A defect, already logged, ended a part of the worker; what it held was finished or handed back."""
 
 
-async def run(settings: WorkerSettings) -> None:
+async def run(settings: WorkerSettings, *, model: ModelSource | None = None) -> None:
     """Run a worker until it is told to stop; then stop it in order.
+
+    Args:
+        settings: Its settings.
+        model: Where its model comes from; what the settings name when None.
 
     Raises:
         Misconfigured: a setting is wrong.
@@ -59,7 +64,7 @@ async def run(settings: WorkerSettings) -> None:
     stamina.instrumentation.set_on_retry_hooks(())  # the store logs its retries itself
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    worker = Worker(settings)
+    worker = Worker(settings, model=model or models.source(settings))
     logger.info("starting with the model {}", settings.model, action="start")
     try:
         if await _unless_stopped(worker.start(), stop):
@@ -81,10 +86,9 @@ class Worker:
     4. The engine ends after the step in hand, and then the connection closes.
     """
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, *, model: ModelSource) -> None:
         self._settings = settings
-        location = models.locate(settings.model)
-        self._card = models.read_card(location)
+        self._card = model.card
         self._name = _name_of(settings, self._card)
         self._telemetry = Telemetry(service="worker")
         self._bus = Bus()
@@ -94,15 +98,7 @@ class Worker:
             bucket=settings.s3_bucket,
             timeout_seconds=settings.upload_timeout_seconds,
         )
-        self._engine = SerialEngine(
-            functools.partial(
-                models.load,
-                location,
-                device=settings.device,
-                dtype=settings.dtype,
-                threads=self._card.cap_threads(settings.threads),
-            )
-        )
+        self._engine = SerialEngine(model.load)
         self._gateways = Gateways(self._bus, worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
         self._attempts = Attempts(slots=settings.slots)
         self._metrics = Metrics(self._telemetry.registry, model=self._name)

@@ -1,9 +1,11 @@
 """Finds and loads a model in diffusers' layout: from a folder or the hub, safetensors only, without foreign code."""
 
+import functools
 import json
 import os
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 from loguru import logger
 
 from inference.engine.adapter import ModelAdapter
-from inference.settings import Device, Dtype
+from inference.settings import Device, Dtype, WorkerSettings
 
 INDEX_FILE = "model_index.json"
 CARD_FILE = "easel.json"
@@ -44,6 +46,30 @@ class Card:
     def cap_threads(self, threads: int) -> int:
         """Bound a number of threads, 0 being any number, by what pays."""
         return min(filter(None, (threads, self.max_threads)), default=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSource:
+    """Where a worker's model comes from."""
+
+    card: Card
+    #: Loads it, on the engine's thread; takes seconds to minutes.
+    load: Callable[[], ModelAdapter]
+
+
+def source(settings: WorkerSettings) -> ModelSource:
+    """Find the model that the settings name, without loading it.
+
+    Raises:
+        ModelUnavailable: there is none, or its card is not as it should be.
+    """
+    location = locate(settings.model)
+    card = read_card(location)
+    threads = card.cap_threads(settings.threads)
+    return ModelSource(
+        card=card,
+        load=functools.partial(load, location, device=settings.device, dtype=settings.dtype, threads=threads),
+    )
 
 
 def locate(model: str) -> str:

@@ -77,12 +77,13 @@ class Worker(Service):
         self,
         name: str,
         *,
+        module: str,
         metrics: str,
         folder: DataFolder,
         environment: Mapping[str, str],
         is_counted: Callable[[], Awaitable[bool]],
     ) -> None:
-        super().__init__(name, module="inference", metrics=metrics, folder=folder, environment=environment)
+        super().__init__(name, module=module, metrics=metrics, folder=folder, environment=environment)
         self._is_counted = is_counted
 
     @property

@@ -38,6 +38,7 @@ class Stack:
         workers: int = 1,
         gateway_port: int = 0,
         model: str | None = None,
+        worker_module: str = "inference",
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Describe a stack, and touch nothing yet.
@@ -48,12 +49,14 @@ class Stack:
             workers: how many workers.
             gateway_port: the first gateway's port; 0 is a free one. Further gateways always take free ones.
             model: a diffusers folder or hub id for the workers; else `EASEL_MODEL`; else the built-in one.
+            worker_module: what runs as a worker; a test may have one without a device.
             environment: settings for gateways and workers that go over those of this process.
         """
         self.servers = Servers(folder)
         self.gateways, self.workers = (), ()
         self._gateway_count, self._worker_count = gateways, workers
         self._gateway_port = gateway_port
+        self._worker_module = worker_module
         self._extra = dict(environment or {})
         self._model = model or self._extra.get("EASEL_MODEL") or os.environ.get("EASEL_MODEL")
 
@@ -193,6 +196,7 @@ class Stack:
         threads = max(1, (os.cpu_count() or 1) // self._worker_count)
         return Worker(
             _numbered("worker", index),
+            module=self._worker_module,
             metrics=self._take_address(),
             folder=self.servers.folder,
             environment={

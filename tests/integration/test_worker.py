@@ -346,7 +346,7 @@ def fail(self):
 
 free_slots = Attempts.free_slots.fget
 Attempts.free_slots = property(fail)
-worker._end(worker.main([]))
+worker.end(worker.main([]))
 """
 
 

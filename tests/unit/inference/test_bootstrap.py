@@ -10,10 +10,10 @@ from pydantic import SecretStr
 from easel.embedded.nats import Nats
 from easel.embedded.s3 import S3
 from easel.settings import Misconfigured
-from inference import models
 from inference.bootstrap import EngineDied, Worker, WorkerBroken
 from inference.engine.adapter import DeviceLost, ModelAdapter
 from inference.hints import Hint, Hints
+from inference.models import Card, ModelSource
 from inference.settings import WorkerSettings
 from tests.unit.inference.conftest import MODEL
 from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
@@ -42,9 +42,7 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-async def worker(
-    settings: WorkerSettings, gate: Gate, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Worker]:
+async def worker(settings: WorkerSettings, gate: Gate, gateway: ScriptedGateway) -> AsyncIterator[Worker]:
     """A worker whose device is lost in the second step of every drawing, once the gate opens."""
 
     def lose(_prompt: str, step: int) -> None:
@@ -52,17 +50,14 @@ async def worker(
             gate()
             raise DeviceLost("illegal memory access")
 
-    async with started(settings, ScriptedAdapter(lose), monkeypatch) as worker:
+    async with started(settings, ScriptedAdapter(lose)) as worker:
         yield worker
         gate.open()
 
 
 @asynccontextmanager
-async def started(
-    settings: WorkerSettings, adapter: ModelAdapter, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Worker]:
-    monkeypatch.setattr(models, "load", lambda _model, **_given: adapter)
-    worker = Worker(settings)
+async def started(settings: WorkerSettings, adapter: ModelAdapter) -> AsyncIterator[Worker]:
+    worker = Worker(settings, model=ModelSource(card=Card(), load=lambda: adapter))
     await worker.start()
     try:
         yield worker
@@ -132,7 +127,7 @@ async def test_a_defect_in_the_claims_stops_the_worker_in_order(
 
     settings = settings.model_copy(update={"drain_grace_seconds": grace_seconds, "slots": 3})
     adapter = ScriptedAdapter(lambda _prompt, _step: gate())
-    async with started(settings, adapter, monkeypatch) as worker:
+    async with started(settings, adapter) as worker:
         working = asyncio.create_task(worker.work(stop := asyncio.Event()))
         held = await two_held(gateway, gate)
 
@@ -168,4 +163,4 @@ def test_what_only_wiring_can_find_out_names_its_setting(
     settings: WorkerSettings, changed: dict[str, str], expected: str
 ) -> None:
     with pytest.raises(Misconfigured, match=expected):
-        Worker(settings.model_copy(update=changed))
+        Worker(settings.model_copy(update=changed), model=ModelSource(card=Card(), load=ScriptedAdapter))

@@ -1,0 +1,37 @@
+"""Whole stacks, of real processes and servers, whose workers draw what a script says."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from easel.client import Client
+from easel.embedded import Stack
+
+#: Short, so that what is lost is noticed soon; long enough for a busy machine.
+LEASE_SECONDS = 2.0
+
+SETTINGS = {
+    "EASEL_LEASE_SECONDS": str(LEASE_SECONDS),
+    "EASEL_RENEW_SECONDS": "0.3",
+    "EASEL_RETRY_BACKOFF_SECONDS": "0.1",
+    "EASEL_SWEEP_SECONDS": "0.2",
+    "EASEL_LOG_LEVEL": "DEBUG",
+    "PYTHONPATH": str(Path(__file__).parents[2]),  # for the workers' module
+}
+
+
+@pytest.fixture(scope="package")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """Two gateways and two workers; a test that breaks a part of it mends it again."""
+    folder = tmp_path_factory.mktemp("faults")
+    async with Stack(
+        folder, gateways=2, workers=2, model="scripted", worker_module="tests.scripted", environment=SETTINGS
+    ) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def client(stack: Stack) -> AsyncIterator[Client]:
+    async with Client(stack.target) as client:
+        yield client

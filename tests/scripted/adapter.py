@@ -1,0 +1,102 @@
+"""A model without a device: the prompt of a request says what becomes of it.
+
+Words of the form `name=value` are instructions, all others mean nothing:
+
+    encode=0.1  step=0.05  decode=0.2     how long each of these takes, in seconds
+    fail=model_error                      or out_of_memory, invalid_output: raised in the middle of the steps
+    device=lost                           the device is lost in the middle of the steps
+    process=killed                        the whole worker is killed in the middle of the steps: a poison request
+    process=stopped                       the same with SIGSTOP
+"""
+
+import hashlib
+import os
+import signal
+import time
+from typing import Any
+
+import numpy as np
+
+from inference.engine.adapter import (
+    Conditioning,
+    DeviceLost,
+    InvalidOutput,
+    Latents,
+    OnEvaluation,
+    OutOfMemory,
+    Sketch,
+    Traits,
+)
+from inference.engine.engine import DrawRequest, Pixels
+
+TRAITS = Traits(
+    family="Scripted",
+    default_width=64,
+    default_height=64,
+    size_multiple=8,
+    default_steps=4,
+    max_steps=1000,
+    default_guidance_scale=7.5,
+    schedulers=("ddim", "euler"),
+    default_scheduler="ddim",
+    previews=True,
+)
+FAILURES = {"model_error": RuntimeError, "out_of_memory": OutOfMemory, "invalid_output": InvalidOutput}
+SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
+
+
+class ScriptedAdapter:
+    """Follows the prompt. The same request always gives the same pixels."""
+
+    @property
+    def traits(self) -> Traits:
+        return TRAITS
+
+    def warm_up(self) -> None:
+        return None
+
+    def encode(self, request: DrawRequest) -> Conditioning:
+        script = read_script(request.prompt)
+        time.sleep(float(script.get("encode", 0)))
+        return script
+
+    def denoise(
+        self, request: DrawRequest, conditioning: Conditioning, *, seed: int, on_evaluation: OnEvaluation
+    ) -> Latents:
+        for step in range(1, request.steps + 1):
+            time.sleep(float(conditioning.get("step", 0)))
+            if step == (request.steps + 1) // 2:
+                _have_the_accident(conditioning)
+            on_evaluation(step, request.steps, step)
+        return conditioning, pixels_of(request, seed=seed)
+
+    def preview(self, sketch: Sketch) -> Pixels | None:
+        return np.full((8, 8, 3), sketch % 256, dtype=np.uint8)
+
+    def decode(self, latents: Latents) -> Pixels:
+        script, pixels = latents
+        time.sleep(float(script.get("decode", 0)))
+        assert isinstance(pixels, np.ndarray)
+        return pixels
+
+
+def read_script(prompt: str) -> dict[str, str]:
+    """Take the instructions out of a prompt."""
+    return dict(word.split("=", 1) for word in prompt.split() if "=" in word)
+
+
+def pixels_of(request: DrawRequest, *, seed: int) -> Pixels:
+    """Paint stripes that no other prompt or seed gets."""
+    stripes = hashlib.sha256(f"{request.prompt} {seed}".encode()).digest()[:24]
+    colours = np.frombuffer(stripes, dtype=np.uint8).reshape(8, 1, 3)
+    rows = np.repeat(colours, -(-request.height // 8), axis=0)[: request.height]
+    return np.ascontiguousarray(np.broadcast_to(rows, (request.height, request.width, 3)))
+
+
+def _have_the_accident(script: dict[str, Any]) -> None:
+    if "fail" in script:
+        raise FAILURES[script["fail"]]("as the prompt says")
+    if script.get("device") == "lost":
+        raise DeviceLost("as the prompt says")
+    if "process" in script:
+        os.kill(os.getpid(), SIGNALS[script["process"]])
