@@ -37,6 +37,10 @@ up: install ## Run the whole service here until Ctrl-C; ARGS="--workers 2" for m
 test: install ## Run the tests against real servers; ARGS="-k name" for some
 	@$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: chaos
+chaos: install ## Break everything at random 200 times under load, and look for what was lost; ARGS="--seed 2"
+	@$(BIN)/python -m tests.chaos --kills 200 $(ARGS)
+
 .PHONY: check
 check: install ## Lint, types, architecture, protos, reference
 	$(BIN)/ruff check
