@@ -12,7 +12,7 @@ from minio import Minio
 
 #: As long as Easel's lease in the same comparison.
 HEARTBEAT_TIMEOUT_MILLISECONDS = 2_000
-#: Of a million commands; with the default of a thousand a queue as quiet as this would find a dead worker after minutes.
+#: Of a million commands: with the default of a thousand a queue as quiet as this finds a dead worker after minutes.
 MAINTENANCE_CHANCE = 200_000
 MAX_RETRIES = 100
 MIN_BACKOFF_MILLISECONDS = 100
