@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from easel import logs
+from easel import crash, logs
+from easel.crash import CrashPoint
 
 MAX_PORT = 65_535
 
@@ -79,6 +80,8 @@ class Settings(BaseSettings):
     log_retention: str = Field(
         "7 days", description="How long old log files are kept, or how many of them; for ever when empty."
     )
+    testing: bool = Field(False, description="For tests: whether `crash_at` is heeded.")
+    crash_at: CrashPoint | None = Field(None, description="For tests: where this process dies, as by kill -9.")
 
     @field_validator("s3_endpoint", "s3_public_endpoint")
     @classmethod
@@ -132,6 +135,10 @@ class Settings(BaseSettings):
             )
         except OSError as error:
             raise Misconfigured("log_file", f"cannot write {self.log_file}: {error.strerror or error}") from error
+
+    def arm_crash_point(self) -> None:
+        """Have this process die where a test wants it to; without `testing` nothing does."""
+        crash.arm(self.crash_at if self.testing else None)
 
     @classmethod
     def read(cls, **given: Any) -> Self:

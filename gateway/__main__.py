@@ -23,6 +23,7 @@ def main(arguments: list[str]) -> int:
     settings = GatewaySettings.read()
     try:
         settings.configure_logs(service="gateway")
+        settings.arm_crash_point()
         if arguments:
             schema.migrate(settings.database_url.get_secret_value())
         else:

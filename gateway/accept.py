@@ -7,6 +7,8 @@ from typing import Any
 
 from loguru import logger
 
+from easel import crash
+from easel.crash import CrashPoint
 from easel.logs import annotate
 from easel.v1.generation_pb2 import GenerationSpec
 from gateway.errors import BacklogFull, DatabaseUnavailable, GenerationDeleted, RequestIdConflict
@@ -133,6 +135,7 @@ class Acceptance:
             taken = [request for request, one in zip(requests, created, strict=True) if one is None]
             found_again = iter(await _originals(generations, taken))
             originals = [next(found_again) if one is None else one for one in created]
+            crash.reach(CrashPoint.BEFORE_COMMIT)
         for one in created:
             if one is not None:
                 self._accepted(one)
@@ -151,6 +154,7 @@ class Acceptance:
         return None
 
     def _accepted(self, generation: Generation) -> Generation:
+        crash.reach(CrashPoint.AFTER_COMMIT)
         annotate(generation_id=generation.id)
         logger.info("accepted", action="accept", model=generation.model)
         self._metrics.accepted.labels(model=generation.model).inc()

@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError, Message
 from loguru import logger
 from nats.aio.msg import Msg
 
-from easel import subjects
+from easel import crash, subjects
 from easel.bus import Bus
+from easel.crash import CrashPoint
 from easel.v1.generation_pb2 import GenerationSpec
 from easel.v1.model_pb2 import Model
 from easel.worker.v1.claim_pb2 import ClaimAnswer, ClaimRequest, ClaimResponse
@@ -108,6 +109,7 @@ class Claims:
             lease=self._lease,
         )
         if isinstance(answer, Grant):
+            crash.reach(CrashPoint.AFTER_CLAIM)
             change = Change(
                 generation_id=answer.generation_id, revision=answer.revision, state=State.RUNNING, model=answer.model
             )

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from loguru import logger
 
-from easel import subjects
+from easel import crash, subjects
 from easel.bus import Bus, BusUnavailable
+from easel.crash import CrashPoint
 from easel.worker.v1.task_pb2 import TaskHint
 from gateway.metrics import Metrics
 from gateway.record.queue import DueHint, Queue
@@ -37,6 +38,8 @@ class Dispatcher:
         if not self._bus.connected_seconds:
             raise BusUnavailable("not connected")
         marked = await self._queue.mark_dispatched(liveness=self._liveness)
+        if marked:
+            crash.reach(CrashPoint.AFTER_MARK)
         failed = [hint for hint in await self._publish(marked) if hint is not None]
         if failed:
             await self._queue.unmark_dispatched([hint.generation_id for hint in failed])
@@ -54,6 +57,7 @@ class Dispatcher:
                 await self._bus.publish(subject, TaskHint(generation_id=hint.generation_id))
             except BusUnavailable:
                 return hint
+        crash.reach(CrashPoint.AFTER_PUBLISH)
         self._metrics.dispatch_age_seconds.labels(model=hint.model).observe(hint.age.total_seconds())
         logger.debug("published a hint", action="dispatch", generation_id=hint.generation_id)
         return None

@@ -12,8 +12,9 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from sqlalchemy import text
 
-from easel import subjects
+from easel import crash, subjects
 from easel.bus import Bus, BusUnavailable
+from easel.crash import CrashPoint
 from easel.logs import annotate
 from easel.worker.v1.result_pb2 import Result
 from gateway.announcements import Announcements
@@ -130,6 +131,7 @@ class Projection:
             )
         else:
             change = await self._attempts.fail(attempt, failure=to_json(result.failure), policy=self._policy)
+        crash.reach(CrashPoint.AFTER_PROJECTION)
         self._metrics.results.labels(outcome=_outcome(change)).inc()
         if change is None:
             logger.info("a result came too late and changes nothing", action="late_result")

@@ -26,6 +26,7 @@ def main(arguments: list[str], *, model: ModelSource | None = None) -> int:
     settings = WorkerSettings.read()
     try:
         settings.configure_logs(service="worker")
+        settings.arm_crash_point()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(bootstrap.run(settings, model=model))
     except Misconfigured as error:

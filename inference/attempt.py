@@ -9,8 +9,9 @@ from types import MappingProxyType
 from google.protobuf.duration_pb2 import Duration
 from loguru import logger
 
-from easel import logs
+from easel import crash, logs
 from easel.bus import Bus
+from easel.crash import CrashPoint
 from easel.v1.generation_pb2 import Failure, FailureReason, GenerationSpec, Image, PhaseTimes
 from easel.v1.generation_pb2 import Phase as PublicPhase
 from easel.worker.v1.result_pb2 import Result, StoredImage, Success
@@ -163,6 +164,8 @@ class Attempt:
                     case Stepped():
                         self._workshop.metrics.count_step(event.seconds)
                         await self._progress.stepped(event)
+                        if 2 * event.step >= event.steps:
+                            crash.reach(CrashPoint.MID_DRAWING)
                     case Previewed():
                         self._previews.offer(event)
                     case Failed(kind=kind, message=message):
@@ -191,6 +194,7 @@ class Attempt:
         started = time.monotonic()
         await self._progress.enter(PublicPhase.PHASE_UPLOADING)
         images = [await self._keep_one(index, pixels) for index, pixels in enumerate(drawn.pictures)]
+        crash.reach(CrashPoint.AFTER_PUT)
         seconds = {phase.value: value for phase, value in drawn.phase_seconds.items()}
         seconds[UPLOADING] = time.monotonic() - started
         self._workshop.metrics.time_phases(seconds)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from loguru import logger
 
+from easel import crash
 from easel.bus import BusUnavailable
+from easel.crash import CrashPoint
 from easel.worker.v1.claim_pb2 import ClaimAnswer, ClaimResponse
 from easel.worker.v1.task_pb2 import Task
 from inference.attempts import Attempts
@@ -71,6 +73,8 @@ class Claims:
             return
         # Before the hint is acknowledged, so that none is that nobody has taken.
         self._close(generation_id, response)
+        if response.answer == ClaimAnswer.CLAIM_ANSWER_GRANTED:
+            crash.reach(CrashPoint.AFTER_GRANT)
         if response.answer == ClaimAnswer.CLAIM_ANSWER_NOT_YET:
             await hint.put_back(delay_seconds=response.retry_after.ToTimedelta().total_seconds())
         else:

@@ -5,8 +5,9 @@ import random
 
 from loguru import logger
 
-from easel import subjects
+from easel import crash, subjects
 from easel.bus import Bus, BusUnavailable
+from easel.crash import CrashPoint
 from easel.worker.v1.result_pb2 import Result
 
 FIRST_WAIT_SECONDS = 0.1
@@ -32,6 +33,7 @@ class Results:
             except BusUnavailable as error:
                 logger.warning("a result is not acknowledged yet: {}", error, action="deliver")
             else:
+                crash.reach(CrashPoint.AFTER_RESULT)
                 return
             await asyncio.sleep(wait_seconds * random.uniform(0.5, 1))  # noqa: S311  # jitter
             wait_seconds = min(2 * wait_seconds, MAX_WAIT_SECONDS)
