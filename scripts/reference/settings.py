@@ -1,7 +1,7 @@
 """The page of the settings, one table for each class."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from easel.settings import Settings
@@ -35,9 +35,15 @@ def page() -> str:
 
 def _table(settings: type[Settings], *, without: type[Settings] | None = None) -> str:
     inherited = without.model_fields if without else {}
-    schema = settings.model_json_schema()["properties"]
+    schema = settings.model_json_schema()
+    fields, definitions = schema["properties"], schema.get("$defs", {})
     rows = [
-        (markdown.code(_variable(name)), _type(schema[name]), _default(name, settings), _description(name, settings))
+        (
+            markdown.code(_variable(name)),
+            _type(fields[name], definitions),
+            _default(name, settings),
+            _description(name, settings),
+        )
         for name in settings.model_fields
         if name not in inherited
     ]
@@ -48,9 +54,13 @@ def _variable(name: str) -> str:
     return f"EASEL_{name.upper()}"
 
 
-def _type(schema: Mapping[str, Any]) -> str:
-    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind["type"] != "null"]
+def _type(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    kinds = [definitions[kind["$ref"].rpartition("/")[2]] if "$ref" in kind else kind for kind in _kinds(schema)]
     return " or ".join(_kind(kind) for kind in kinds)
+
+
+def _kinds(schema: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
