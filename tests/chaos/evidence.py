@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -83,11 +83,17 @@ async def count_unfinished(database_url: str) -> int:
     return int(row[0]) if row else 0
 
 
-async def collect(database_url: str, settings: Settings) -> Evidence:
-    """Read the record in one snapshot, and then every object that it refers to."""
+async def collect(database_url: str, settings: Settings, *, request_ids: Collection[str] | None = None) -> Evidence:
+    """Read the record in one snapshot, and then every object that it refers to.
+
+    Args:
+        database_url: Where the record is.
+        settings: Where the objects are.
+        request_ids: What to look at, where others ask for things too; everything when None.
+    """
     async with await psycopg.AsyncConnection.connect(database_url, row_factory=dict_row) as connection:
         await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
-        rows = {
+        rows: Mapping[str, Sequence[Row]] = {
             name: [dict(row) for row in await (await connection.execute(query)).fetchall()]
             for name, query in (
                 ("generations", GENERATIONS),
@@ -97,6 +103,8 @@ async def collect(database_url: str, settings: Settings) -> Evidence:
                 ("unreadable_messages", UNREADABLE),
             )
         }
+    if request_ids is not None:
+        rows = _only(rows, request_ids)
     return Evidence(
         generations=rows["generations"],
         attempts=rows["attempts"],
@@ -105,6 +113,18 @@ async def collect(database_url: str, settings: Settings) -> Evidence:
         unreadable_messages=rows["unreadable_messages"],
         objects=await _read_objects(rows["generations"], settings),
     )
+
+
+def _only(rows: Mapping[str, Sequence[Row]], request_ids: Collection[str]) -> Mapping[str, Sequence[Row]]:
+    generations = [row for row in rows["generations"] if row["request_id"] in request_ids]
+    ids = {row["id"] for row in generations}
+    return {
+        "generations": generations,
+        "attempts": [row for row in rows["attempts"] if row["id"] in ids],
+        "events": [row for row in rows["events"] if row["id"] in ids],
+        "object_deletions": rows["object_deletions"],
+        "unreadable_messages": [row for row in rows["unreadable_messages"] if row["subject"].rpartition(".")[2] in ids],
+    }
 
 
 async def _read_objects(generations: Sequence[Row], settings: Settings) -> Mapping[str, StoredObject]:

@@ -72,8 +72,8 @@ async def run(plan: Plan, *, folder: Path, on_strike: Callable[[Strike], None]) 
         with Journal(folder / "journal.jsonl") as written:
             struck = await _break(stack, written, plan, on_strike=on_strike)
             await _come_to_rest(stack)
-            await _inspect(stack, written, journal.read(folder / "journal.jsonl"))
-        found = await evidence.collect(stack.servers.postgres.url, _storage(stack))
+            await inspect(stack, written, journal.read(folder / "journal.jsonl"))
+        found = await evidence.collect(stack.servers.postgres.url, storage(stack))
     found.write(folder / "evidence.json")
     facts = journal.read(folder / "journal.jsonl")
     return Ran(
@@ -89,10 +89,10 @@ async def _break(
     stack: Stack, written: Journal, plan: Plan, *, on_strike: Callable[[Strike], None]
 ) -> Sequence[Strike]:
     """Let clients come, and break things meanwhile; return what was done."""
-    load = Load(_targets(stack), written, clients=plan.clients, seed=plan.seed)
+    load = Load(targets(stack), written, clients=plan.clients, seed=plan.seed)
     nemesis = Nemesis(
         stack,
-        Recovery(_targets(stack), written),
+        Recovery(targets(stack), written),
         written,
         pace_seconds=plan.pace_seconds,
         on_strike=on_strike,
@@ -114,7 +114,7 @@ async def _come_to_rest(stack: Stack) -> None:
         logger.error("not everything is final after {:.0f} s", REST_SECONDS, action="restless")
 
 
-async def _inspect(stack: Stack, written: Journal, facts: Sequence[Fact]) -> None:
+async def inspect(stack: Stack, written: Journal, facts: Sequence[Fact]) -> None:
     """Ask both gateways about everything that was accepted."""
     ids = sorted({fact.id for fact in facts if isinstance(fact, Accepted)})
     slots = asyncio.Semaphore(INSPECTIONS)
@@ -126,18 +126,18 @@ async def _inspect(stack: Stack, written: Journal, facts: Sequence[Fact]) -> Non
             except GaveUp as error:
                 logger.error("{}", error, action="gave_up")
 
-    async with Switchboard(_targets(stack)) as switchboard, asyncio.TaskGroup() as group:
+    async with Switchboard(targets(stack)) as switchboard, asyncio.TaskGroup() as group:
         for gateway in switchboard.gateways:
             caller = Caller(INSPECTOR, [gateway], written, random.Random(0))
             for generation_id in ids:
                 group.create_task(ask(caller, generation_id))
 
 
-def _targets(stack: Stack) -> dict[str, str]:
+def targets(stack: Stack) -> dict[str, str]:
     return {gateway.name: gateway.target for gateway in stack.gateways}
 
 
-def _storage(stack: Stack) -> Settings:
+def storage(stack: Stack) -> Settings:
     environment = {**os.environ, **stack.servers.environment(user="gateway")}
     return Settings(
         s3_endpoint=environment["EASEL_S3_ENDPOINT"],

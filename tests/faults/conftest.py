@@ -7,6 +7,7 @@ import pytest
 
 from easel.client import Client
 from easel.embedded import Stack
+from tests.faults.clients import Clients
 
 #: Short, so that what is lost is noticed soon; long enough for a busy machine.
 LEASE_SECONDS = 2.0
@@ -35,3 +36,10 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 async def client(stack: Stack) -> AsyncIterator[Client]:
     async with Client(stack.target) as client:
         yield client
+
+
+@pytest.fixture
+async def clients(stack: Stack, tmp_path: Path) -> AsyncIterator[Clients]:
+    """Clients of both gateways, who watch what they asked for and can tell whether they got it."""
+    async with Clients(stack, tmp_path) as clients:
+        yield clients

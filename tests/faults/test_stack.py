@@ -1,9 +1,9 @@
-"""The stack that the other tests here break: it draws what a script says."""
+"""The stack that the other tests here break: it draws what a script says, and its clients can tell."""
 
-from easel.client import Client
-from easel.v1.generation_pb2 import GenerationSpec, GenerationState
+from tests.faults.clients import Clients
 
 
-async def test_a_scripted_picture(client: Client) -> None:
-    states = [event.generation.state async for event in client.generate(GenerationSpec(prompt="step=0.01", steps=4))]
-    assert states[-1] == GenerationState.GENERATION_STATE_SUCCEEDED
+async def test_scripted_pictures(clients: Clients) -> None:
+    ids = await clients.ask_often(3, "step=0.01")
+    kept = await clients.assert_kept()
+    kept.assert_drawn_once(*ids)
