@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 
-from tests.chaos.peer.tasks import JOB, draw, jobs
+from tests.chaos.compare.peer.tasks import JOB, draw, jobs
 
 app = FastAPI()
 

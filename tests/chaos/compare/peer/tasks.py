@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import time
+import uuid
 
 import dramatiq
 import redis
@@ -17,7 +18,7 @@ MAINTENANCE_CHANCE = 200_000
 MAX_RETRIES = 100
 MIN_BACKOFF_MILLISECONDS = 100
 MAX_BACKOFF_MILLISECONDS = 2_000
-#: A job's record: its fields are state, result, drawings.
+#: A job's record: its fields are state, step, key.
 JOB = "job:{}"
 
 jobs = redis.Redis.from_url(os.environ["PEER_REDIS_URL"], decode_responses=True)
@@ -47,6 +48,7 @@ def draw(job_id: str, steps: int, step_seconds: float) -> None:
         time.sleep(step_seconds)
         jobs.hset(job, mapping={"state": "RUNNING", "step": step})
     picture = hashlib.sha256(job_id.encode()).digest() * 100
-    store.put_object("easel", f"peer/{job_id}.png", io.BytesIO(picture), len(picture))
-    jobs.hset(job, mapping={"state": "SUCCEEDED", "result": hashlib.sha256(picture).hexdigest()})
-    jobs.hincrby(job, "drawings", 1)
+    # A name of its own each time, so that a second drawing leaves a trace.
+    key = f"peer/{job_id}/{uuid.uuid4().hex}.png"
+    store.put_object("easel", key, io.BytesIO(picture), len(picture))
+    jobs.hset(job, mapping={"state": "SUCCEEDED", "key": key})

@@ -13,7 +13,7 @@ from easel.embedded.folder import DataFolder
 from easel.embedded.ports import HOST
 from easel.embedded.process import Process, clean_environment
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 class Redis(Process):
@@ -68,7 +68,7 @@ class Api(Process):
 
     def argv(self) -> Sequence[str]:
         where = ("--host", HOST, "--port", str(self._port), "--log-level", "warning")
-        return [sys.executable, "-m", "uvicorn", "tests.chaos.peer.api:app", *where]
+        return [sys.executable, "-m", "uvicorn", "tests.chaos.compare.peer.api:app", *where]
 
     def environment(self) -> Mapping[str, str]:
         return self._environment
@@ -93,7 +93,16 @@ class DramatiqWorker(Process):
         return "one thread"
 
     def argv(self) -> Sequence[str]:
-        return [sys.executable, "-m", "dramatiq", "tests.chaos.peer.tasks", "--processes", "1", "--threads", "1"]
+        return [
+            sys.executable,
+            "-m",
+            "dramatiq",
+            "tests.chaos.compare.peer.tasks",
+            "--processes",
+            "1",
+            "--threads",
+            "1",
+        ]
 
     def environment(self) -> Mapping[str, str]:
         return self._environment
