@@ -26,7 +26,7 @@ from easel.v1 import generation_pb2 as easel_dot_v1_dot_generation__pb2
 from easel.v1 import generation_messages_pb2 as easel_dot_v1_dot_generation__messages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65\x61sel/worker/v1/progress.proto\x12\x0f\x65\x61sel.worker.v1\x1a\x19\x65\x61sel/v1/generation.proto\x1a\"easel/v1/generation_messages.proto\"\x83\x01\n\x0eProgressReport\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12$\n\x08progress\x18\x03 \x01(\x0b\x32\x12.easel.v1.Progress\x12\"\n\x07preview\x18\x04 \x01(\x0b\x32\x11.easel.v1.Previewb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x65\x61sel/worker/v1/progress.proto\x12\x0f\x65\x61sel.worker.v1\x1a\x19\x65\x61sel/v1/generation.proto\x1a\"easel/v1/generation_messages.proto\"\x95\x01\n\x0eProgressReport\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12$\n\x08progress\x18\x03 \x01(\x0b\x32\x12.easel.v1.Progress\x12\"\n\x07preview\x18\x04 \x01(\x0b\x32\x11.easel.v1.Preview\x12\x10\n\x08\x63laim_id\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'easel.worker.v1.progress_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROGRESSREPORT']._serialized_start=115
-  _globals['_PROGRESSREPORT']._serialized_end=246
+  _globals['_PROGRESSREPORT']._serialized_end=264
 # @@protoc_insertion_point(module_scope)

@@ -28,10 +28,13 @@ class ProgressReport(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     PREVIEW_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
     generation_id: _builtins.str
     """The generation."""
     sequence: _builtins.int
     """Counts the reports of this attempt, from 1: a later one replaces an earlier one."""
+    claim_id: _builtins.str
+    """The claim that made the attempt; if it is empty, the number alone counts."""
     @_builtins.property
     def progress(self) -> _generation_pb2.Progress:
         """The progress; its `attempt` says whose."""
@@ -47,10 +50,11 @@ class ProgressReport(_message.Message):
         sequence: _builtins.int = ...,
         progress: _generation_pb2.Progress | None = ...,
         preview: _generation_messages_pb2.Preview | None = ...,
+        claim_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["preview", b"preview", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation_id", b"generation_id", "preview", b"preview", "progress", b"progress", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claim_id", b"claim_id", "generation_id", b"generation_id", "preview", b"preview", "progress", b"progress", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from easel.v1 import generation_pb2 as easel_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x61sel/worker/v1/result.proto\x12\x0f\x65\x61sel.worker.v1\x1a\x19\x65\x61sel/v1/generation.proto\"\xa1\x01\n\x06Result\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12+\n\x07success\x18\x04 \x01(\x0b\x32\x18.easel.worker.v1.SuccessH\x00\x12$\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x11.easel.v1.FailureH\x00\x42\t\n\x07outcome\"b\n\x07Success\x12,\n\x06images\x18\x01 \x03(\x0b\x32\x1c.easel.worker.v1.StoredImage\x12)\n\x0bphase_times\x18\x02 \x01(\x0b\x32\x14.easel.v1.PhaseTimes\"A\n\x0bStoredImage\x12\x1e\n\x05image\x18\x01 \x01(\x0b\x32\x0f.easel.v1.Image\x12\x12\n\nobject_key\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65\x61sel/worker/v1/result.proto\x12\x0f\x65\x61sel.worker.v1\x1a\x19\x65\x61sel/v1/generation.proto\"\xb3\x01\n\x06Result\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x11\n\tworker_id\x18\x03 \x01(\t\x12+\n\x07success\x18\x04 \x01(\x0b\x32\x18.easel.worker.v1.SuccessH\x00\x12$\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x11.easel.v1.FailureH\x00\x12\x10\n\x08\x63laim_id\x18\x06 \x01(\tB\t\n\x07outcome\"b\n\x07Success\x12,\n\x06images\x18\x01 \x03(\x0b\x32\x1c.easel.worker.v1.StoredImage\x12)\n\x0bphase_times\x18\x02 \x01(\x0b\x32\x14.easel.v1.PhaseTimes\"A\n\x0bStoredImage\x12\x1e\n\x05image\x18\x01 \x01(\x0b\x32\x0f.easel.v1.Image\x12\x12\n\nobject_key\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,9 +33,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'easel.worker.v1.result_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RESULT']._serialized_start=77
-  _globals['_RESULT']._serialized_end=238
-  _globals['_SUCCESS']._serialized_start=240
-  _globals['_SUCCESS']._serialized_end=338
-  _globals['_STOREDIMAGE']._serialized_start=340
-  _globals['_STOREDIMAGE']._serialized_end=405
+  _globals['_RESULT']._serialized_end=256
+  _globals['_SUCCESS']._serialized_start=258
+  _globals['_SUCCESS']._serialized_end=356
+  _globals['_STOREDIMAGE']._serialized_start=358
+  _globals['_STOREDIMAGE']._serialized_end=423
 # @@protoc_insertion_point(module_scope)

@@ -30,12 +30,15 @@ class Result(_message.Message):
     WORKER_ID_FIELD_NUMBER: _builtins.int
     SUCCESS_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
     generation_id: _builtins.str
     """The generation."""
     attempt: _builtins.int
     """The attempt."""
     worker_id: _builtins.str
     """Who drew it."""
+    claim_id: _builtins.str
+    """The claim that made the attempt; if it is empty, the number alone counts."""
     @_builtins.property
     def success(self) -> Global___Success:
         """Every picture is stored."""
@@ -52,10 +55,11 @@ class Result(_message.Message):
         worker_id: _builtins.str = ...,
         success: Global___Success | None = ...,
         failure: _generation_pb2.Failure | None = ...,
+        claim_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "outcome", b"outcome", "success", b"success"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "generation_id", b"generation_id", "outcome", b"outcome", "success", b"success", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "claim_id", b"claim_id", "failure", b"failure", "generation_id", b"generation_id", "outcome", b"outcome", "success", b"success", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["success", "failure"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

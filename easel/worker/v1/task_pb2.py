@@ -26,7 +26,7 @@ from easel.v1 import generation_pb2 as easel_dot_v1_dot_generation__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65\x61sel/worker/v1/task.proto\x12\x0f\x65\x61sel.worker.v1\x1a\x19\x65\x61sel/v1/generation.proto\x1a\x1egoogle/protobuf/duration.proto\"!\n\x08TaskHint\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\"\xa6\x01\n\x04Task\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.easel.v1.GenerationSpec\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\robject_prefix\x18\x05 \x01(\t\x12\r\n\x05\x61lone\x18\x06 \x01(\x08\"4\n\nAttemptRef\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"%\n\x0c\x43\x61ncelNotice\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\"0\n\x05Nudge\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x65\x61sel/worker/v1/task.proto\x12\x0f\x65\x61sel.worker.v1\x1a\x19\x65\x61sel/v1/generation.proto\x1a\x1egoogle/protobuf/duration.proto\"!\n\x08TaskHint\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\"\xb8\x01\n\x04Task\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12&\n\x04spec\x18\x03 \x01(\x0b\x32\x18.easel.v1.GenerationSpec\x12(\n\x05lease\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\robject_prefix\x18\x05 \x01(\t\x12\r\n\x05\x61lone\x18\x06 \x01(\x08\x12\x10\n\x08\x63laim_id\x18\x07 \x01(\t\"F\n\nAttemptRef\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x10\n\x08\x63laim_id\x18\x03 \x01(\t\"%\n\x0c\x43\x61ncelNotice\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\"0\n\x05Nudge\x12\x15\n\rgeneration_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TASKHINT']._serialized_start=106
   _globals['_TASKHINT']._serialized_end=139
   _globals['_TASK']._serialized_start=142
-  _globals['_TASK']._serialized_end=308
-  _globals['_ATTEMPTREF']._serialized_start=310
-  _globals['_ATTEMPTREF']._serialized_end=362
-  _globals['_CANCELNOTICE']._serialized_start=364
-  _globals['_CANCELNOTICE']._serialized_end=401
-  _globals['_NUDGE']._serialized_start=403
-  _globals['_NUDGE']._serialized_end=451
+  _globals['_TASK']._serialized_end=326
+  _globals['_ATTEMPTREF']._serialized_start=328
+  _globals['_ATTEMPTREF']._serialized_end=398
+  _globals['_CANCELNOTICE']._serialized_start=400
+  _globals['_CANCELNOTICE']._serialized_end=437
+  _globals['_NUDGE']._serialized_start=439
+  _globals['_NUDGE']._serialized_end=487
 # @@protoc_insertion_point(module_scope)

@@ -52,6 +52,7 @@ class Task(_message.Message):
     LEASE_FIELD_NUMBER: _builtins.int
     OBJECT_PREFIX_FIELD_NUMBER: _builtins.int
     ALONE_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
     generation_id: _builtins.str
     """The generation."""
     attempt: _builtins.int
@@ -60,6 +61,10 @@ class Task(_message.Message):
     """Where in the bucket the pictures of this attempt go; ends with a slash."""
     alone: _builtins.bool
     """Draw it with no other request in its batch: an earlier attempt was lost."""
+    claim_id: _builtins.str
+    """The claim that was granted, for all that the worker says about the attempt: a record that was restored from a backup
+    gives its numbers out once more.
+    """
     @_builtins.property
     def spec(self) -> _generation_pb2.GenerationSpec:
         """The spec with nothing left open."""
@@ -77,10 +82,11 @@ class Task(_message.Message):
         lease: _duration_pb2.Duration | None = ...,
         object_prefix: _builtins.str = ...,
         alone: _builtins.bool = ...,
+        claim_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt", b"attempt", "generation_id", b"generation_id", "lease", b"lease", "object_prefix", b"object_prefix", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt", b"attempt", "claim_id", b"claim_id", "generation_id", b"generation_id", "lease", b"lease", "object_prefix", b"object_prefix", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -94,19 +100,23 @@ class AttemptRef(_message.Message):
 
     GENERATION_ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    CLAIM_ID_FIELD_NUMBER: _builtins.int
     generation_id: _builtins.str
     """The generation."""
     attempt: _builtins.int
     """The number of the attempt."""
+    claim_id: _builtins.str
+    """The claim that made it; empty from those who do not know of it yet: then the number alone counts."""
     def __init__(
         self,
         *,
         generation_id: _builtins.str = ...,
         attempt: _builtins.int = ...,
+        claim_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "generation_id", b"generation_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "claim_id", b"claim_id", "generation_id", b"generation_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
