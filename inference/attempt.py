@@ -83,6 +83,7 @@ class Attempt:
             workshop.bus,
             generation_id=task.generation_id,
             attempt=task.attempt,
+            claim_id=task.claim_id,
             steps=task.spec.steps * task.spec.image_count,
             pictures=task.spec.image_count,
             picture_seconds=workshop.picture_seconds,
@@ -108,7 +109,11 @@ class Attempt:
     @property
     def ref(self) -> AttemptRef:
         """The name of the attempt."""
-        return AttemptRef(generation_id=self.generation_id, attempt=self.number)
+        return AttemptRef(generation_id=self.generation_id, attempt=self.number, claim_id=self._task.claim_id)
+
+    def is_meant_by(self, ref: AttemptRef) -> bool:
+        """Whether a name is this attempt's; gateways of an earlier version leave out the claim."""
+        return ref in (self.ref, AttemptRef(generation_id=self.generation_id, attempt=self.number))
 
     async def run(self) -> None:
         """Live through the attempt to its end."""
@@ -127,7 +132,12 @@ class Attempt:
         logger.info("delivered a {}", result.WhichOneof("outcome"), action="attempt_end")
 
     async def _deliver(self, outcome: Success | Failure) -> Result:
-        result = Result(generation_id=self.generation_id, attempt=self.number, worker_id=self._workshop.worker_id)
+        result = Result(
+            generation_id=self.generation_id,
+            attempt=self.number,
+            worker_id=self._workshop.worker_id,
+            claim_id=self._task.claim_id,
+        )
         if isinstance(outcome, Failure):
             result.failure.CopyFrom(outcome)
         else:

@@ -59,12 +59,13 @@ class Attempts:
         self._held[attempt] = task
         task.add_done_callback(lambda _task: self._forget(attempt))
 
-    def drop(self, generation_id: str, *, number: int | None = None, reason: str) -> None:
-        """Stop an attempt after the step in hand, or all of a generation; nothing more is said of them."""
-        for attempt, task in tuple(self._held.items()):
-            if attempt.generation_id == generation_id and number in (None, attempt.number):
-                logger.info("dropped: {}", reason, action="drop", generation_id=generation_id, attempt=attempt.number)
-                task.cancel()
+    def drop(self, generation_id: str, *, reason: str) -> None:
+        """Stop all attempts at a generation after the step in hand; nothing more is said of them."""
+        self._drop(reason, which=lambda attempt: attempt.generation_id == generation_id)
+
+    def drop_attempt(self, ref: AttemptRef, *, reason: str) -> None:
+        """Stop one attempt after the step in hand; nothing more is said of it."""
+        self._drop(reason, which=lambda attempt: attempt.is_meant_by(ref))
 
     async def wait_for_room(self, stop: asyncio.Event) -> int:
         """Wait until there is a free slot, and return how many there are; 0 when told to stop."""
@@ -86,6 +87,13 @@ class Attempts:
         returnable = [attempt.ref for attempt in held if not keep_back(attempt)]
         await cancel_all(held.values())
         return returnable
+
+    def _drop(self, reason: str, *, which: Callable[[Attempt], bool]) -> None:
+        for attempt, task in tuple(self._held.items()):
+            if which(attempt):
+                annotations = {"generation_id": attempt.generation_id, "attempt": attempt.number}
+                logger.info("dropped: {}", reason, action="drop", **annotations)
+                task.cancel()
 
     def _forget(self, attempt: Attempt) -> None:
         self._held.pop(attempt, None)

@@ -31,7 +31,7 @@ class SmoothedMean:
 
 
 class ProgressReporter:
-    """Reports on one attempt.
+    """Reports on one attempt, which `claim_id` made.
 
     `picture_seconds` is how long this worker needs at present from the last step to the stored file, for each of the
     attempt's `pictures`; `steps` is for all of them together.
@@ -43,12 +43,14 @@ class ProgressReporter:
         *,
         generation_id: str,
         attempt: int,
+        claim_id: str,
         steps: int,
         pictures: int,
         picture_seconds: SmoothedMean,
     ) -> None:
         self._bus = bus
         self._generation_id = generation_id
+        self._claim_id = claim_id
         self._sequence = 0
         self._progress = Progress(attempt=attempt, steps=steps)
         self._step_seconds = SmoothedMean()
@@ -83,7 +85,11 @@ class ProgressReporter:
         self._sequence += 1
         self._sent_at = time.monotonic()
         report = ProgressReport(
-            generation_id=self._generation_id, sequence=self._sequence, progress=self._progress, preview=preview
+            generation_id=self._generation_id,
+            sequence=self._sequence,
+            progress=self._progress,
+            preview=preview,
+            claim_id=self._claim_id,
         )
         await self._bus.tell(subjects.progress(self._generation_id), report)
 

@@ -63,7 +63,7 @@ class Renewals:
             logger.info("a gateway answers again", action="renew")
         self._answered = True
         for dropped in response.dropped:
-            self._attempts.drop(dropped.generation_id, number=dropped.attempt, reason="no longer ours")
+            self._attempts.drop_attempt(dropped, reason="no longer ours")
         return True
 
     def _renewable(self) -> list[AttemptRef]:

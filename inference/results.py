@@ -23,9 +23,10 @@ class Results:
     async def deliver(self, result: Result) -> None:
         """Publish until it is acknowledged, for as long as it takes.
 
-        The message id lets the stream drop most repetitions, and the gateways ignore the rest.
+        The message id lets the stream drop most repetitions, and the gateways ignore the rest. The claim is part of it:
+        a record that was restored from a backup gives the number of an attempt out once more.
         """
-        message_id = f"{result.generation_id}:{result.attempt}"
+        message_id = f"{result.generation_id}:{result.attempt}:{result.claim_id}"
         wait_seconds = FIRST_WAIT_SECONDS
         while True:
             try:

@@ -128,6 +128,7 @@ class ScriptedGateway:
             attempt=attempt,
             spec=wanted or spec(model=self.model),
             object_prefix=f"results/{generation_id}/{attempt}-abcd/",
+            claim_id=str(uuid.uuid4()),
         )
         task.lease.FromSeconds(30)
         self.tasks[generation_id] = task

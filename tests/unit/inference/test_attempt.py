@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 from prometheus_client import CollectorRegistry
 
+from easel import subjects
 from easel.bus import Bus
 from easel.embedded.nats import Nats
 from easel.v1.generation_pb2 import FailureReason, ImageFormat, OutputSpec, Phase, PreviewSpec
 from easel.worker.v1.progress_pb2 import ProgressReport
-from easel.worker.v1.task_pb2 import Task
+from easel.worker.v1.task_pb2 import AttemptRef, Task
 from inference import pictures, progress
 from inference.attempt import PUBLIC_PHASES, PUBLIC_REASONS, Attempt, Workshop
 from inference.attempts import MAX_DELIVERING, Attempts
@@ -72,6 +73,11 @@ def make_workshop(bus: Bus, store: MemoryStore, start_engine: Start, metrics: Me
         )
 
     return make
+
+
+def ref_of(task: Task, *, attempt: int = 1, claim_id: str | None = None) -> AttemptRef:
+    claim_id = task.claim_id if claim_id is None else claim_id
+    return AttemptRef(generation_id=task.generation_id, attempt=attempt, claim_id=claim_id)
 
 
 async def granted(gateway: ScriptedGateway, **given: object) -> Task:
@@ -246,7 +252,8 @@ async def test_a_failure_of_the_model_is_delivered_with_its_reason(
     ("error", "reason"),
     [
         (StorageUnavailable("connection refused"), FailureReason.FAILURE_REASON_STORAGE),
-        (KeyError("a defect"), FailureReason.FAILURE_REASON_UNSPECIFIED),
+        (KeyError("a defect"), FailureReason.FAILURE_REASON_INTERNAL),
+        (MemoryError(), FailureReason.FAILURE_REASON_INTERNAL),
     ],
 )
 async def test_what_goes_wrong_after_the_drawing_is_delivered_as_retryable(
@@ -278,7 +285,7 @@ async def test_a_picture_that_cannot_be_encoded_is_not_drawn_again(
 
     failure = (await gateway.result_of(task.generation_id)).failure
     assert "EXIF data is too long" in failure.message
-    assert not failure.retryable
+    assert (failure.reason, failure.retryable) == (FailureReason.FAILURE_REASON_ENCODING, False)
 
 
 def measured(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -330,7 +337,7 @@ async def test_a_dropped_attempt_stops_after_the_step_in_hand_and_says_nothing(
     attempts.hold(Attempt(dropped, workshop))
     await asyncio.to_thread(gate.reached.wait)
 
-    attempts.drop(dropped.generation_id, number=1, reason="test")
+    attempts.drop_attempt(ref_of(dropped), reason="test")
     await attempts.drain(within_seconds=WAIT_SECONDS)
     gate.open()
     await Attempt(following, workshop).run()
@@ -353,11 +360,40 @@ async def test_only_the_attempt_that_is_meant_is_dropped(
     task = await granted(gateway)
     attempts.hold(Attempt(task, workshop))
 
-    attempts.drop(task.generation_id, number=2, reason="test")
+    attempts.drop_attempt(ref_of(task, attempt=2), reason="test")
+    attempts.drop_attempt(ref_of(task, claim_id="of a record that was restored since"), reason="test")
     attempts.drop("another", reason="test")
     store.open.set()
 
     assert (await gateway.result_of(task.generation_id)).HasField("success")
+
+
+async def test_an_attempt_is_named_by_its_claim_in_all_that_is_said_of_it(
+    make_workshop: MakeWorkshop, gateway: ScriptedGateway
+) -> None:
+    task = await granted(gateway)
+    attempt = Attempt(task, await make_workshop(ScriptedAdapter()))
+    await attempt.run()
+
+    assert attempt.ref == ref_of(task)
+    assert (await gateway.result_of(task.generation_id)).claim_id == task.claim_id
+    assert {report.claim_id for report in gateway.reports[task.generation_id]} == {task.claim_id}
+
+
+async def test_the_same_number_of_another_claim_is_no_repetition(
+    make_workshop: MakeWorkshop, gateway: ScriptedGateway
+) -> None:
+    workshop = await make_workshop(ScriptedAdapter())
+    task = await granted(gateway)
+    again = Task()
+    again.CopyFrom(task)
+    again.claim_id = "of a record that was restored since"
+
+    await Attempt(task, workshop).run()
+    await Attempt(again, workshop).run()
+
+    stream = await gateway.bus.jetstream.stream_info(subjects.RESULTS_STREAM)
+    assert stream.state.messages == 2
 
 
 async def test_the_slot_is_free_once_the_steps_are_done(

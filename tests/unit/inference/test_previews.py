@@ -47,7 +47,9 @@ def encoder() -> HeldEncoder:
 
 @pytest.fixture
 def reporter(bus: Bus, gateway: ScriptedGateway) -> ProgressReporter:
-    return ProgressReporter(bus, generation_id=ID, attempt=3, steps=20, pictures=1, picture_seconds=SmoothedMean())
+    return ProgressReporter(
+        bus, generation_id=ID, attempt=3, claim_id="c", steps=20, pictures=1, picture_seconds=SmoothedMean()
+    )
 
 
 @pytest.fixture

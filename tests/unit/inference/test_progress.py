@@ -17,7 +17,13 @@ def picture_seconds() -> SmoothedMean:
 @pytest.fixture
 def reporter(bus: Bus, picture_seconds: SmoothedMean) -> ProgressReporter:
     return ProgressReporter(
-        bus, generation_id="generation-1", attempt=3, steps=4, pictures=2, picture_seconds=picture_seconds
+        bus,
+        generation_id="generation-1",
+        attempt=3,
+        claim_id="claim-1",
+        steps=4,
+        pictures=2,
+        picture_seconds=picture_seconds,
     )
 
 

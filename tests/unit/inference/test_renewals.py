@@ -50,7 +50,7 @@ class Held:
 
     @property
     def ref(self) -> AttemptRef:
-        return AttemptRef(generation_id=self.generation_id, attempt=1)
+        return next(iter(self.attempts)).ref
 
 
 @pytest.fixture
@@ -91,8 +91,15 @@ async def test_a_renewal_tells_what_is_served_and_held(held: Held, gateway: Scri
     assert list(request.attempts) == [held.ref]
 
 
-async def test_what_is_no_longer_ours_is_dropped(held: Held, gateway: ScriptedGateway) -> None:
-    gateway.dropped = [held.ref, AttemptRef(generation_id="unknown", attempt=1)]
+def without_its_claim(ref: AttemptRef) -> AttemptRef:
+    return AttemptRef(generation_id=ref.generation_id, attempt=ref.attempt)
+
+
+@pytest.mark.parametrize("named", [lambda ref: ref, without_its_claim], ids=["whole", "by an older gateway"])
+async def test_what_is_no_longer_ours_is_dropped(
+    held: Held, gateway: ScriptedGateway, named: Callable[[AttemptRef], AttemptRef]
+) -> None:
+    gateway.dropped = [named(held.ref), AttemptRef(generation_id="unknown", attempt=1)]
 
     await held.renewals(period_seconds=1).renew()
     await until_dropped(held)
