@@ -18,6 +18,8 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._answers_flowing = asyncio.Event()
+        self._answers_flowing.set()
         self._connecting = True
         #: Whether what the server says is thrown away, and the connection with it.
         self.loses_answers = False
@@ -37,10 +39,15 @@ class Proxy:
         """Hold back every byte in both directions; connections stay, and nobody is told."""
         self._flowing.clear()
 
+    def dam_answers(self) -> None:
+        """Hold back what the server says, and let pass what it is told."""
+        self._answers_flowing.clear()
+
     def mend(self) -> None:
         """Let everything pass again, also what was held back."""
         self._connecting, self.loses_answers = True, False
         self._flowing.set()
+        self._answers_flowing.set()
 
     async def close(self) -> None:
         self._server.close()
@@ -64,6 +71,8 @@ class Proxy:
         try:
             while data := await source.read(CHUNK_BYTES):
                 await self._flowing.wait()
+                if is_answer:
+                    await self._answers_flowing.wait()
                 if is_answer and self.loses_answers:
                     break
                 sink.write(data)
