@@ -3,9 +3,8 @@
 import shlex
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import chain
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -21,14 +20,14 @@ from tests.chaos.schedule import Component
 
 def summarise(ran: Ran, plan: Plan) -> dict[str, Any]:
     """Put a run into the form that is kept."""
-    struck = [fact for fact in ran.facts if isinstance(fact, Struck)]
+    struck = [asdict(fact) for fact in ran.facts if isinstance(fact, Struck)]
     states = Counter(row["state"] for row in ran.evidence.generations)
     return {
         "kills": len(ran.schedule),
         "accepted": len({fact.id for fact in ran.facts if isinstance(fact, Accepted)}),
         **checks.count(ran.findings),
-        "recovery_seconds": _by_component({s.number: s for s in struck}.values(), "recovery_seconds"),
-        "serving_seconds": _by_component({s.number: s for s in struck}.values(), "serving_seconds"),
+        "recovery_seconds": by_component(struck, "recovery_seconds"),
+        "serving_seconds": by_component(struck, "serving_seconds"),
         "seed": plan.seed,
         "planned_kills": len(plan.schedule),
         "command": shlex.join(["python", "-m", "tests.chaos", *sys.argv[1:]]),
@@ -38,7 +37,7 @@ def summarise(ran: Ran, plan: Plan) -> dict[str, Any]:
         "attempts": dict(Counter(str(attempt["outcome"]) for attempt in ran.evidence.attempts)),
         "findings": [asdict(finding) for finding in ran.findings],
         "strikes": [asdict(strike) for strike in ran.schedule],
-        "samples": [asdict(each) for each in struck],
+        "samples": struck,
         "versions": versions(),
         "machine": machine(),
         "commit": commit(),
@@ -54,12 +53,13 @@ def percentiles(samples: Sequence[float]) -> dict[str, float]:
 QUANTILES = (("p50", 0.5), ("p99", 0.99))
 
 
-def _by_component(struck: Any, field: str) -> Mapping[str, Mapping[str, float]]:
-    samples = defaultdict(list)
+def by_component(struck: Iterable[Mapping[str, Any]], field: str) -> Mapping[str, Mapping[str, float]]:
+    """Give the percentiles of a time, for each component for which it is known."""
+    times = defaultdict(list)
     for each in struck:
-        if (seconds := getattr(each, field)) is not None:
-            samples[each.component].append(seconds)
-    return {component: percentiles(samples[component]) for component in Component if samples[component]}
+        if (seconds := each[field]) is not None:
+            times[each["component"]].append(seconds)
+    return {component: percentiles(times[component]) for component in Component if times[component]}
 
 
 def show(outcome: Mapping[str, Any], *, console: Console) -> None:
@@ -68,7 +68,7 @@ def show(outcome: Mapping[str, Any], *, console: Console) -> None:
     told = ", ".join(f"{outcome[name]:,} {name}" for name in ("accepted", "lost", "doubled", "wrong"))
     colour = "red" if outcome["findings"] else "green"
     console.print(f"{outcome['kills']} kills in {outcome['duration_seconds']:.0f} s: [{colour}]{told}[/]")
-    for finding in chain(outcome["findings"][:SHOWN]):
+    for finding in outcome["findings"][:SHOWN]:
         console.print(f"[red]{finding['kind']}[/]  {finding['id']}  {finding['sentence']}", soft_wrap=True)
     if len(outcome["findings"]) > SHOWN:
         console.print(f"… and {len(outcome['findings']) - SHOWN} more")
