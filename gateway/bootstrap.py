@@ -161,7 +161,7 @@ class Gateway:
             GenerationService(
                 acceptance=Acceptance(
                     generations,
-                    GroupCommit(generations),
+                    GroupCommit(generations, timeout_seconds=settings.database_timeout_seconds),
                     backlog,
                     nudge_dispatch=self._dispatching.nudge,
                     metrics=metrics,

@@ -30,10 +30,16 @@ class _Waiting:
 
 
 class GroupCommit:
-    """Stores requests, each for itself and with as few commits as possible."""
+    """Stores requests, each for itself and with as few commits as possible.
 
-    def __init__(self, generations: Generations) -> None:
+    Args:
+        generations: Where they are stored.
+        timeout_seconds: How long a request may take, the commits that it waits for included.
+    """
+
+    def __init__(self, generations: Generations, *, timeout_seconds: float) -> None:
         self._generations = generations
+        self._timeout_seconds = timeout_seconds
         self._waiting: list[_Waiting] = []
         self._committing: asyncio.Task[None] | None = None
 
@@ -50,7 +56,12 @@ class GroupCommit:
         if self._committing is None:
             # In no caller's context, since log lines are then about one of them.
             self._committing = asyncio.create_task(self._commit_all(), context=Context())
-        return await waiting.answer
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await waiting.answer
+        except TimeoutError:
+            # While the database hangs each commit takes all of its time, and a queue of them would for ever.
+            raise DatabaseUnavailable from None
 
     async def _commit_all(self) -> None:
         try:

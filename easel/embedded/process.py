@@ -2,6 +2,7 @@
 
 import abc
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -171,12 +172,12 @@ class Process(abc.ABC):
         await self.start()
 
     def pause(self) -> None:
-        """Freeze it, as a machine that hangs does."""
-        self._signal(signal.SIGSTOP)
+        """Freeze it with all its children, as a machine that hangs does."""
+        self._signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on after a pause."""
-        self._signal(signal.SIGCONT)
+        self._signal_all(signal.SIGCONT)
 
     def failure(self, problem: str) -> StackFailed:
         """Make the error that says what is wrong with it and where to read on."""
@@ -201,6 +202,15 @@ class Process(abc.ABC):
     def _signal(self, number: signal.Signals) -> None:
         if self._popen is not None:
             self._popen.send_signal(number)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to it and then to its children: PostgreSQL's answer queries by themselves."""
+        if self.is_running:
+            process = psutil.Process(self.pid)
+            self._signal(number)
+            for child in leftovers.descendants(process):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.send_signal(number)
 
 
 class Pause:

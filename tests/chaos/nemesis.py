@@ -2,12 +2,10 @@
 
 import asyncio
 import shutil
-import signal
 from asyncio import Lock, Semaphore, TaskGroup
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-import psutil
 from loguru import logger
 
 from easel.embedded import Stack
@@ -112,13 +110,13 @@ class Nemesis:
                 process.kill()
                 shutil.rmtree(self._nats_store, ignore_errors=True)
             case Action.FREEZE:
-                _signal(process, signal.SIGSTOP)
+                process.pause()
         await asyncio.sleep(strike.outage_seconds)
 
     async def _mend(self, strike: Strike, process: Process) -> None:
         """Let it live again, and wait until it says so itself."""
         if strike.action == Action.FREEZE:
-            _signal(process, signal.SIGCONT)
+            process.resume()
             if await self._is_back(process):
                 return
         else:
@@ -188,12 +186,3 @@ async def _serves(process: Process) -> bool:
         async with asyncio.timeout(2):
             return (await scrape(process.metrics_url)).value("easel_bus_connected") == 1
     return False
-
-
-def _signal(process: Process, number: signal.Signals) -> None:
-    """Send a signal to a process and its children: PostgreSQL's answer queries by themselves."""
-    with suppress(psutil.NoSuchProcess):
-        parent = psutil.Process(process.pid)
-        for each in (parent, *parent.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                each.send_signal(number)

@@ -12,6 +12,8 @@ from gateway.group_commit import GroupCommit
 from gateway.record.database import Database
 from gateway.record.generations import Generations, NewGeneration
 
+TIMEOUT_SECONDS = 10.0
+
 
 def request(request_id: str | None, *, prompt: str = "a castle") -> NewGeneration:
     spec = GenerationSpec(prompt=prompt)
@@ -21,7 +23,7 @@ def request(request_id: str | None, *, prompt: str = "a castle") -> NewGeneratio
 
 
 async def test_each_gets_its_own_in_the_order_of_their_ids(generations: Generations) -> None:
-    commits = GroupCommit(generations)
+    commits = GroupCommit(generations, timeout_seconds=TIMEOUT_SECONDS)
     prompts = [f"castle {number}" for number in range(40)]
     created = await asyncio.gather(*(commits.create_generation(request(None, prompt=prompt)) for prompt in prompts))
     assert [one.spec.prompt for one in created if one is not None] == prompts
@@ -33,7 +35,7 @@ async def test_each_gets_its_own_in_the_order_of_their_ids(generations: Generati
 
 
 async def test_of_those_with_one_request_id_one_is_stored(generations: Generations) -> None:
-    commits = GroupCommit(generations)
+    commits = GroupCommit(generations, timeout_seconds=TIMEOUT_SECONDS)
     created = await asyncio.gather(*(commits.create_generation(request("same")) for _ in range(20)))
     (stored,) = [one for one in created if one is not None]
     found = (await generations.find_requests(owner="default", request_ids=["same"])).get("same")
@@ -42,7 +44,7 @@ async def test_of_those_with_one_request_id_one_is_stored(generations: Generatio
 
 
 async def test_one_that_the_record_refuses_fails_alone(generations: Generations) -> None:
-    commits = GroupCommit(generations)
+    commits = GroupCommit(generations, timeout_seconds=TIMEOUT_SECONDS)
     prompts = ["a", "b", "a NUL \0", "c"]
     created = await asyncio.gather(
         *(commits.create_generation(request(None, prompt=prompt)) for prompt in prompts), return_exceptions=True

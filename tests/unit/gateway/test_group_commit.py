@@ -55,7 +55,7 @@ def record() -> Record:
 
 @pytest.fixture
 def commits(record: Record) -> GroupCommit:
-    return GroupCommit(cast("Generations", record))
+    return GroupCommit(cast("Generations", record), timeout_seconds=10)
 
 
 class Caller:
@@ -145,6 +145,20 @@ async def test_an_outage_is_told_to_all_who_were_in_it_and_to_nobody_after(
     assert len({id(error) for error in errors}) == 3  # each has a traceback of its own
     record.outage = False
     assert await Caller(commits, "later").gets_its_own()
+
+
+async def test_nobody_waits_longer_than_a_commit_may_take(record: Record) -> None:
+    commits = GroupCommit(cast("Generations", record), timeout_seconds=0.01)
+    first = await held(record, commits)
+    others = await callers(commits, "a", "b")
+    for one in (first, *others):
+        with pytest.raises(DatabaseUnavailable):
+            await one.task
+    commits._timeout_seconds = 10
+    record.going_on.set()
+    # Who was told so before its commit is not stored any more.
+    assert await Caller(commits, "later").gets_its_own()
+    assert record.statements == [["first"], ["later"]]
 
 
 async def test_one_that_left_before_its_commit_is_not_stored(record: Record, commits: GroupCommit) -> None:

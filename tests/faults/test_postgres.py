@@ -1,0 +1,267 @@
+"""PostgreSQL dies in the middle of a commit, sleeps, and has no connection to spare."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+import grpc
+import grpc.aio
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+
+from easel.client import Unavailable
+from easel.client import errors as client_errors
+from easel.embedded import Stack
+from easel.embedded.services import Gateway
+from easel.v1.generation_messages_pb2 import CreateGenerationRequest
+from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
+from tests.chaos.wishes import Wish
+from tests.faults.clients import Clients, until
+from tests.faults.conftest import LEASE_SECONDS
+from tests.faults.parts import gateway_beside
+
+#: A gateway says UNAVAILABLE after 5 s, for whatever it waits; the rest is for the machine.
+REFUSAL_SECONDS = 10.0
+SLEEP_SECONDS = 30.0
+#: Every lease in hand has run out by then, and every gateway has looked.
+LONGER_THAN_A_LEASE = 3 * LEASE_SECONDS
+
+#: A commit is held back by one of two functions: before anything of it is written, or when all of it is on the disk.
+BEFORE_THE_DISK = "PERFORM pg_advisory_xact_lock(1)"
+AFTER_THE_DISK = "PERFORM set_config('synchronous_commit', 'on', true)"
+HELD = {
+    BEFORE_THE_DISK: "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'",
+    AFTER_THE_DISK: "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
+}
+both_sides = pytest.mark.parametrize(
+    "point", [pytest.param(BEFORE_THE_DISK, id="before_the_disk"), pytest.param(AFTER_THE_DISK, id="after_the_disk")]
+)
+
+
+async def connect(stack: Stack) -> psycopg.AsyncConnection[Any]:
+    return await psycopg.AsyncConnection.connect(stack.servers.postgres.url, autocommit=True)
+
+
+async def run(stack: Stack, *statements: str | sql.Composed) -> None:
+    async with await connect(stack) as connection:
+        for statement in statements:
+            await connection.execute(statement)
+
+
+async def ask_for_number(connection: psycopg.AsyncConnection[Any], query: str) -> int:
+    row = await (await connection.execute(query)).fetchone()
+    return int(row[0]) if row else 0
+
+
+@asynccontextmanager
+async def killed_in_mid_commit(
+    stack: Stack, request_id: str, *, state: str, point: str
+) -> AsyncIterator["asyncio.Task[datetime]"]:
+    """Kill the server while it commits that a request came to a state, and start it again.
+
+    Before the disk the commit waits for a lock that we hold. After it, it waits for a standby that there is not: its
+    record is flushed, and nobody was told. Of all commits only this one does so.
+
+    Yields:
+        A task that is done when all that has happened, with the time at which the server died, on its own clock.
+    """
+    where = sql.SQL("NEW.request_id = {} AND NEW.state = {}").format(request_id, state)
+    await run(
+        stack,
+        "ALTER SYSTEM SET synchronous_commit = 'local'",
+        "SELECT pg_reload_conf()",
+        "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
+        "SELECT pg_reload_conf()",
+        f"CREATE FUNCTION hold_commit() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {point}; RETURN NULL; END$$",
+        # Deferred triggers are the first thing that a commit does.
+        sql.SQL(
+            "CREATE CONSTRAINT TRIGGER hold_commit AFTER INSERT OR UPDATE ON generations DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW WHEN ({}) EXECUTE FUNCTION hold_commit()"
+        ).format(where),
+    )
+    holder = await connect(stack)
+    await holder.execute("SELECT pg_advisory_lock(1)")
+    killing = asyncio.create_task(_kill_in_mid_commit(stack, holder, point))
+    try:
+        yield killing
+        await killing
+    finally:
+        killing.cancel()
+        await asyncio.wait([killing])
+        if not stack.servers.postgres.is_running:
+            await stack.servers.postgres.start()
+        await run(
+            stack,
+            "DROP FUNCTION hold_commit CASCADE",
+            "ALTER SYSTEM RESET synchronous_standby_names",
+            "ALTER SYSTEM RESET synchronous_commit",
+            "SELECT pg_reload_conf()",
+        )
+
+
+async def _kill_in_mid_commit(stack: Stack, holder: psycopg.AsyncConnection[Any], point: str) -> datetime:
+    async with holder:
+        await until(lambda: ask_for_number(holder, HELD[point]))
+        row = await (await holder.execute("SELECT clock_timestamp()")).fetchone()
+        stack.servers.postgres.kill()
+    await stack.servers.postgres.start()
+    assert row
+    died: datetime = row[0]
+    return died
+
+
+async def read_times(stack: Stack, request_id: str) -> Mapping[str, Any]:
+    """Read when a request was accepted and when it ended: the times at which those transactions began."""
+    async with await connect(stack) as connection:
+        query = "SELECT create_time, end_time FROM generations WHERE request_id = %s"
+        row = await (await connection.execute(query, [request_id])).fetchone()
+    assert row
+    return dict(zip(("create_time", "end_time"), row, strict=True))
+
+
+async def create_once(target: str, wish: Wish, *, timeout_seconds: float = REFUSAL_SECONDS) -> str:
+    """Ask once, as no client of ours does: they ask again by themselves."""
+    request = CreateGenerationRequest(request_id=wish.request_id, spec=wish.spec)
+    async with grpc.aio.insecure_channel(target) as channel:
+        try:
+            answer = await GenerationServiceStub(channel).CreateGeneration(request, timeout=timeout_seconds)
+        except grpc.aio.AioRpcError as error:
+            raise client_errors.from_rpc(error) from error
+    return str(answer.generation.id)
+
+
+async def assert_refused_in_time(target: str, wish: Wish) -> None:
+    """It is UNAVAILABLE, with a hint when to come again, and not after the caller's deadline only."""
+    with pytest.raises(Unavailable) as refused:
+        await create_once(target, wish)
+    assert refused.value.retry_after_seconds
+
+
+@asynccontextmanager
+async def locked(stack: Stack, statement: str | sql.Composed) -> AsyncIterator[None]:
+    """Hold what a statement locks."""
+    async with await psycopg.AsyncConnection.connect(stack.servers.postgres.url) as connection:
+        await connection.execute(statement)
+        yield
+
+
+@both_sides
+async def test_killed_in_mid_commit_of_an_accept(stack: Stack, clients: Clients, point: str) -> None:
+    wish = clients.wish("step=0.02")
+    async with killed_in_mid_commit(stack, wish.request_id, state="QUEUED", point=point) as killing:
+        with pytest.raises(Unavailable):
+            await create_once(stack.target, wish)
+        died = await killing
+        # With the same request_id: what had been accepted is found, what had not is accepted now. One, either way.
+        generation_id = await clients.accept(wish)
+    kept = await clients.assert_kept()
+    kept.assert_drawn_once(generation_id)
+    created = (await read_times(stack, wish.request_id))["create_time"]
+    assert (created < died) == (point == AFTER_THE_DISK)
+
+
+@both_sides
+async def test_killed_in_mid_commit_of_a_result(stack: Stack, clients: Clients, point: str) -> None:
+    wish = clients.wish("step=0.02")
+    async with killed_in_mid_commit(stack, wish.request_id, state="SUCCEEDED", point=point) as killing:
+        generation_id = await clients.accept(wish)
+        died = await killing
+        kept = await clients.assert_kept()
+    kept.assert_drawn_once(generation_id)
+    ended = (await read_times(stack, wish.request_id))["end_time"]
+    assert (ended < died) == (point == AFTER_THE_DISK)
+
+
+@pytest.mark.timeout(240)
+async def test_asleep_for_half_a_minute_under_load(stack: Stack, clients: Clients) -> None:
+    running = await clients.ask_often(2, "step=0.2", steps=10)
+    waiting = await clients.ask_often(6, "step=0.02")
+    await clients.until_seen("RUNNING", *running)
+    stack.servers.postgres.pause()
+    try:
+        waking = asyncio.create_task(asyncio.sleep(SLEEP_SECONDS))
+        coming = [asyncio.create_task(clients.ask("step=0.02")) for _ in range(6)]
+        refused = clients.wish("step=0.02")
+        await assert_refused_in_time(stack.target, refused)
+        await waking
+        assert not any(one.done() for one in coming)
+    finally:
+        stack.servers.postgres.resume()
+    came = [await clients.accept(refused), *await asyncio.gather(*coming)]
+    kept = await clients.assert_kept()
+    # Nothing was judged while nobody could renew: also what was drawn during the sleep was not drawn again.
+    kept.assert_drawn_once(*running, *waiting, *came)
+
+
+async def test_every_connection_is_in_use(stack: Stack, clients: Clients) -> None:
+    """Somebody locks the whole record: every statement of both gateways waits, until there is no connection left."""
+    running = await clients.ask_often(2, "step=0.2", steps=10)
+    waiting = await clients.ask_often(4, "step=0.02")
+    await clients.until_seen("RUNNING", *running)
+    wishes = [clients.wish("step=0.02") for _ in range(40)]
+    async with locked(stack, "LOCK TABLE generations"):
+        released = asyncio.create_task(asyncio.sleep(LONGER_THAN_A_LEASE))
+        await asyncio.gather(
+            *(assert_refused_in_time(stack.gateways[number % 2].target, wish) for number, wish in enumerate(wishes))
+        )
+        await released
+    came = await asyncio.gather(*(clients.accept(wish) for wish in wishes))
+    kept = await clients.assert_kept()
+    kept.assert_drawn_once(*running, *waiting, *came)
+
+
+async def test_the_only_connection_of_a_gateway_hangs(stack: Stack, clients: Clients) -> None:
+    """What it refuses the others accept; and it gets itself another connection."""
+    running = await clients.ask_often(2, "step=0.1", steps=10)
+    wish = clients.wish("step=0.02")
+    async with (
+        gateway_beside(stack, name="poor", EASEL_DATABASE_POOL_SIZE="1", EASEL_DATABASE_TIMEOUT_SECONDS="2") as poor,
+        frozen(stack, await backend_of(stack, poor)),
+    ):
+        await assert_refused_in_time(poor.target, wish)
+        accepted = await clients.accept(wish)
+        await until(lambda: is_accepted(poor.target, wish))
+    kept = await clients.assert_kept()
+    assert {row["state"] for row in kept.evidence.generations if row["id"] in (*running, accepted)} == {"SUCCEEDED"}
+
+
+async def backend_of(stack: Stack, gateway: Gateway) -> int:
+    """Name the process of the server that serves the only connection of a gateway."""
+    (port,) = (
+        connection.laddr.port
+        for connection in psutil.Process(gateway.pid).net_connections("tcp4")
+        if connection.raddr and connection.raddr.port == stack.servers.postgres.port
+    )
+    async with await connect(stack) as connection:
+        return await ask_for_number(connection, f"SELECT pid FROM pg_stat_activity WHERE client_port = {port}")
+
+
+@asynccontextmanager
+async def frozen(stack: Stack, backend: int) -> AsyncIterator[None]:
+    """Freeze a process of the server while it does nothing, so that it holds no lock."""
+    async with await connect(stack) as connection:
+        while True:
+            os.kill(backend, signal.SIGSTOP)
+            idle = f"SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND pid = {backend}"
+            if await ask_for_number(connection, idle):
+                break
+            os.kill(backend, signal.SIGCONT)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(backend, signal.SIGCONT)
+
+
+async def is_accepted(target: str, wish: Wish) -> bool:
+    try:
+        await create_once(target, wish)
+    except Unavailable:
+        return False
+    return True
