@@ -91,7 +91,12 @@ class Gateway:
             pause_seconds=DISPATCH_PAUSE_SECONDS,
         )
         announcements = Announcements(self._bus, nudge_dispatch=self._dispatching.nudge, metrics=metrics)
-        self._topology = Topology(self._bus, catalogue)
+        self._topology = Topology(
+            self._bus,
+            catalogue,
+            # A statement and the wait for a connection may each take so long.
+            result_ack_wait_seconds=2 * settings.database_timeout_seconds,
+        )
         topology = Loop("topology", self._ensure_topology, interval_seconds=settings.topology_seconds)
         self._bus.on_connect(topology.nudge)
         self._hub = Hub(self._bus, generations)

@@ -19,7 +19,6 @@ from gateway.catalogue import Catalogue
 
 #: A claim is quick: a hint that is not acknowledged by then goes to another worker.
 HINT_ACK_WAIT_SECONDS = 10.0
-RESULT_ACK_WAIT_SECONDS = 30.0
 RESULTS_MAX_AGE_SECONDS = 7 * 24 * 3600.0
 PROGRESS_MAX_AGE_SECONDS = 60.0
 #: Some 2,000 reports with a preview, or 100,000 without. Past it the oldest are forgotten, which costs a watch that
@@ -58,11 +57,19 @@ STREAMS = (
 
 
 class Topology:
-    """Makes sure of the streams, of the projection's consumer, and of one consumer of hints for each known model."""
+    """Makes sure of the streams, of the projection's consumer, and of one consumer of hints for each known model.
 
-    def __init__(self, bus: Bus, catalogue: Catalogue) -> None:
+    Args:
+        bus: The way to NATS.
+        catalogue: The known models.
+        result_ack_wait_seconds: How long a gateway may take to commit a result before another one gets it too. Nothing
+            is judged while one is under way, so this is what the crash of a gateway costs.
+    """
+
+    def __init__(self, bus: Bus, catalogue: Catalogue, *, result_ack_wait_seconds: float) -> None:
         self._bus = bus
         self._catalogue = catalogue
+        self._result_ack_wait_seconds = result_ack_wait_seconds
 
     async def ensure(self) -> None:
         """Make what is missing, and bring what differs to its configuration.
@@ -79,7 +86,7 @@ class Topology:
                     durable_name=subjects.PROJECTION_CONSUMER,
                     deliver_policy=DeliverPolicy.ALL,
                     ack_policy=AckPolicy.EXPLICIT,
-                    ack_wait=RESULT_ACK_WAIT_SECONDS,
+                    ack_wait=self._result_ack_wait_seconds,
                     max_deliver=-1,
                 ),
             )
