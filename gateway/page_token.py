@@ -2,6 +2,8 @@
 
 import hashlib
 import uuid
+from collections.abc import Callable
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
@@ -10,9 +12,12 @@ from gateway import opaque
 _DIGEST_BYTES = 9
 
 
-def to_token(last_id: str, *, filters: Message) -> str:
-    """Write a token: the page with these filters ended with this generation."""
-    return opaque.encode(last_id, _digest(filters))
+Last = TypeVar("Last")
+
+
+def to_token(last: str | int, *, filters: Message) -> str:
+    """Write a token: the page with these filters ended with this generation, or with the attempt of this number."""
+    return opaque.encode(last, _digest(filters))
 
 
 def from_token(token: str, *, filters: Message) -> str:
@@ -21,14 +26,27 @@ def from_token(token: str, *, filters: Message) -> str:
     Raises:
         ValueError: it is none of ours, or was given out with other filters.
     """
+    return str(_read(token, uuid.UUID, filters=filters))
+
+
+def number_from_token(token: str, *, filters: Message) -> int:
+    """Read a token: the number of the attempt that the page before ended with.
+
+    Raises:
+        ValueError: it is none of ours, or was given out with other filters.
+    """
+    return _read(token, int, filters=filters)
+
+
+def _read(token: str, read_last: Callable[[str], Last], *, filters: Message) -> Last:
     try:
-        last_id, digest = opaque.decode(token)
-        last_id = str(uuid.UUID(last_id))
+        text, digest = opaque.decode(token)
+        last = read_last(text)
     except ValueError as error:
         raise ValueError("is not a token that this service gave out") from error
     if digest != _digest(filters):
         raise ValueError("was given out with other filters")
-    return last_id
+    return last
 
 
 def _digest(filters: Message) -> str:

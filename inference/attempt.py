@@ -12,6 +12,7 @@ from loguru import logger
 from easel import crash, logs
 from easel.bus import Bus
 from easel.crash import CrashPoint
+from easel.failures import make_failure
 from easel.v1.generation_pb2 import Failure, FailureReason, GenerationSpec, Image, PhaseTimes
 from easel.v1.generation_pb2 import Phase as PublicPhase
 from easel.worker.v1.result_pb2 import Result, StoredImage, Success
@@ -44,7 +45,7 @@ PUBLIC_PHASES: "Mapping[Phase, PublicPhase.ValueType]" = MappingProxyType(
     }
 )
 
-#: Each kind of failure in the public words. Drawing the same spec again would fail in the same way.
+#: Each kind of failure in the public words; `easel.failures` says which are worth a retry.
 PUBLIC_REASONS: "Mapping[FailureKind, FailureReason.ValueType]" = MappingProxyType(
     {
         FailureKind.MODEL_ERROR: FailureReason.FAILURE_REASON_MODEL_ERROR,
@@ -151,18 +152,16 @@ class Attempt:
             return drawn if isinstance(drawn, Failure) else await self._keep(drawn)
         except StorageUnavailable as error:
             logger.error("the pictures could not be stored: {}", error, action="attempt_failed")
-            return _failure(
-                FailureReason.FAILURE_REASON_STORAGE, f"could not store the pictures: {error}", retryable=True
-            )
+            return make_failure(FailureReason.FAILURE_REASON_STORAGE, f"could not store the pictures: {error}")
         except NotEncodable as error:
             logger.opt(exception=logs.without_message(error)).error(
                 "a picture cannot be encoded", action="attempt_failed"
             )
-            return _failure(FailureReason.FAILURE_REASON_UNSPECIFIED, f"no picture file: {error}", retryable=False)
+            return make_failure(FailureReason.FAILURE_REASON_ENCODING, f"no picture file: {error}")
         except Exception as error:  # noqa: BLE001  # a defect of ours must not leave the attempt without an end
             logger.exception("a defect ended the attempt", action="attempt_failed")
             message = f"the worker failed: {type(error).__name__}"
-            return _failure(FailureReason.FAILURE_REASON_UNSPECIFIED, message, retryable=True)
+            return make_failure(FailureReason.FAILURE_REASON_INTERNAL, message)
 
     async def _draw(self) -> Finished | Failure:
         drawing = self._workshop.engine.draw(to_request(self._task))
@@ -180,7 +179,7 @@ class Attempt:
                         self._previews.offer(event)
                     case Failed(kind=kind, message=message):
                         logger.warning("the engine failed: {}", kind.value, action="attempt_failed")
-                        return _failure(PUBLIC_REASONS[kind], message, retryable=False)
+                        return make_failure(PUBLIC_REASONS[kind], message)
                     case Finished():
                         return event
             raise RuntimeError("the engine stopped what nobody had cancelled")
@@ -270,7 +269,3 @@ def _phase_times(seconds: Mapping[str, float]) -> PhaseTimes:
     for phase, value in seconds.items():
         getattr(times, phase).CopyFrom(Duration(seconds=int(value), nanos=int(value % 1 * 1e9)))
     return times
-
-
-def _failure(reason: "FailureReason.ValueType", message: str, *, retryable: bool) -> Failure:
-    return Failure(reason=reason, message=message, retryable=retryable)

@@ -132,6 +132,8 @@ class Reason(StrEnum):
     INVALID_OUTPUT = "invalid-output"
     STORAGE = "storage"
     DEAD_LETTER = "dead-letter"
+    ENCODING = "encoding"
+    INTERNAL = "internal"
 
 
 class ShowAs(StrEnum):

@@ -32,6 +32,9 @@ from easel.client.events import Event, is_final
 from easel.client.listing import Filters, Page
 from easel.v1.generation_messages_pb2 import Preview
 from easel.v1.generation_pb2 import (
+    Attempt,
+    AttemptOutcome,
+    Failure,
     FailureReason,
     Generation,
     GenerationSpec,
@@ -46,6 +49,8 @@ from easel.v1.generation_pb2 import (
 from easel.v1.model_pb2 import Model
 
 __all__ = [
+    "Attempt",
+    "AttemptOutcome",
     "Client",
     "Conflict",
     "CorruptDownload",
@@ -58,6 +63,7 @@ __all__ = [
     "Event",
     "Exhausted",
     "FailedPrecondition",
+    "Failure",
     "FailureReason",
     "Filters",
     "Generation",

@@ -32,6 +32,7 @@ REPEATABLE = {
         "BatchCreateGenerations",
         "GetGeneration",
         "ListGenerations",
+        "ListAttempts",
         "CancelGeneration",
         "DeleteGeneration",
         "RetryGeneration",

@@ -22,11 +22,12 @@ from easel.v1.generation_messages_pb2 import (
     DeleteGenerationRequest,
     GenerateRequest,
     GetGenerationRequest,
+    ListAttemptsRequest,
     RetryGenerationRequest,
     SignImageUrlsRequest,
     WatchGenerationRequest,
 )
-from easel.v1.generation_pb2 import Generation, GenerationSpec, Image
+from easel.v1.generation_pb2 import Attempt, Generation, GenerationSpec, Image
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.v1.model_pb2 import Model
 from easel.v1.model_service_pb2 import GetModelRequest, ListModelsRequest
@@ -148,6 +149,22 @@ class Client:
         request = listing.request(filters, page_size=page_size, page_token=page_token)
         answer = await self._call(self._generations.ListGenerations(request, timeout=self._call_seconds))
         return Page(generations=tuple(answer.generations), next_page_token=answer.next_page_token)
+
+    async def list_attempts(self, generation_id: str, *, page_size: int = 0) -> AsyncGenerator[Attempt, None]:
+        """Yield the attempts at a generation in order, fetching page after page as they are asked for.
+
+        Args:
+            generation_id: Which.
+            page_size: How many to fetch at a time, at most 1,000; the service chooses when it is 0.
+        """
+        request = ListAttemptsRequest(id=generation_id, page_size=page_size)
+        while True:
+            page = await self._call(self._generations.ListAttempts(request, timeout=self._call_seconds))
+            for attempt in page.attempts:
+                yield attempt
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     async def cancel(self, generation_id: str) -> Generation:
         """Cancel a generation, unless it is final already; return it as it then stands."""

@@ -48,6 +48,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the generation is not final yet; metadata `state` says where it stands."""
     ERROR_REASON_GENERATION_DELETED: _ErrorReason.ValueType  # 11
     """ALREADY_EXISTS: the generation that this request_id made was deleted; metadata `id` names it."""
+    ERROR_REASON_SLOW_READER: _ErrorReason.ValueType  # 12
+    """UNAVAILABLE: what this stream brought was not read for too long. What was sent by then can still be read before this
+    status; watching again from the last resume_token goes on after it. google.rpc.RetryInfo says when.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of the google.rpc.ErrorInfo in an error's details, whose domain is `easel`."""
@@ -78,4 +82,8 @@ ERROR_REASON_GENERATION_NOT_FINAL: ErrorReason.ValueType  # 10
 """FAILED_PRECONDITION: the generation is not final yet; metadata `state` says where it stands."""
 ERROR_REASON_GENERATION_DELETED: ErrorReason.ValueType  # 11
 """ALREADY_EXISTS: the generation that this request_id made was deleted; metadata `id` names it."""
+ERROR_REASON_SLOW_READER: ErrorReason.ValueType  # 12
+"""UNAVAILABLE: what this stream brought was not read for too long. What was sent by then can still be read before this
+status; watching again from the last resume_token goes on after it. google.rpc.RetryInfo says when.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

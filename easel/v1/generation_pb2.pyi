@@ -134,15 +134,21 @@ class _FailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Failure
     FAILURE_REASON_UNSPECIFIED: _FailureReason.ValueType  # 0
     """Not known."""
     FAILURE_REASON_MODEL_ERROR: _FailureReason.ValueType  # 1
-    """The model raised an error on this request."""
+    """The model raised an error on this request. It FAILED at once."""
     FAILURE_REASON_OUT_OF_MEMORY: _FailureReason.ValueType  # 2
-    """The device has too little memory for this request."""
+    """The device has too little memory for this request. It FAILED at once."""
     FAILURE_REASON_INVALID_OUTPUT: _FailureReason.ValueType  # 3
-    """The picture came out as not-a-number."""
+    """The picture came out as not-a-number. It FAILED at once."""
     FAILURE_REASON_STORAGE: _FailureReason.ValueType  # 4
-    """The pictures could not be stored."""
+    """The pictures could not be stored. That says nothing against the request: it is drawn again for as long as it takes."""
     FAILURE_REASON_DEAD_LETTER: _FailureReason.ValueType  # 5
-    """Worker after worker was lost while drawing it alone."""
+    """Attempt after attempt was lost with its worker, or failed in a way that was worth another try, all but the first one
+    drawn alone. ListAttempts tells what became of each; RetryGeneration draws it again once the cause is mended.
+    """
+    FAILURE_REASON_ENCODING: _FailureReason.ValueType  # 6
+    """The picture was drawn, and no file as the request wants it can be made of it. It FAILED at once."""
+    FAILURE_REASON_INTERNAL: _FailureReason.ValueType  # 7
+    """A defect of the worker. It is drawn again a few times, and becomes a dead letter if that does not help."""
 
 class FailureReason(_FailureReason, metaclass=_FailureReasonEnumTypeWrapper):
     """The kind of failure. Clients should tolerate values they do not know."""
@@ -150,16 +156,58 @@ class FailureReason(_FailureReason, metaclass=_FailureReasonEnumTypeWrapper):
 FAILURE_REASON_UNSPECIFIED: FailureReason.ValueType  # 0
 """Not known."""
 FAILURE_REASON_MODEL_ERROR: FailureReason.ValueType  # 1
-"""The model raised an error on this request."""
+"""The model raised an error on this request. It FAILED at once."""
 FAILURE_REASON_OUT_OF_MEMORY: FailureReason.ValueType  # 2
-"""The device has too little memory for this request."""
+"""The device has too little memory for this request. It FAILED at once."""
 FAILURE_REASON_INVALID_OUTPUT: FailureReason.ValueType  # 3
-"""The picture came out as not-a-number."""
+"""The picture came out as not-a-number. It FAILED at once."""
 FAILURE_REASON_STORAGE: FailureReason.ValueType  # 4
-"""The pictures could not be stored."""
+"""The pictures could not be stored. That says nothing against the request: it is drawn again for as long as it takes."""
 FAILURE_REASON_DEAD_LETTER: FailureReason.ValueType  # 5
-"""Worker after worker was lost while drawing it alone."""
+"""Attempt after attempt was lost with its worker, or failed in a way that was worth another try, all but the first one
+drawn alone. ListAttempts tells what became of each; RetryGeneration draws it again once the cause is mended.
+"""
+FAILURE_REASON_ENCODING: FailureReason.ValueType  # 6
+"""The picture was drawn, and no file as the request wants it can be made of it. It FAILED at once."""
+FAILURE_REASON_INTERNAL: FailureReason.ValueType  # 7
+"""A defect of the worker. It is drawn again a few times, and becomes a dead letter if that does not help."""
 Global___FailureReason: _TypeAlias = FailureReason  # noqa: Y015
+
+class _AttemptOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttemptOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ATTEMPT_OUTCOME_UNSPECIFIED: _AttemptOutcome.ValueType  # 0
+    """Not yet: it is under way."""
+    ATTEMPT_OUTCOME_SUCCEEDED: _AttemptOutcome.ValueType  # 1
+    """Its pictures are those of the generation."""
+    ATTEMPT_OUTCOME_FAILED: _AttemptOutcome.ValueType  # 2
+    """It came to no pictures; `failure` says why."""
+    ATTEMPT_OUTCOME_LOST: _AttemptOutcome.ValueType  # 3
+    """Nothing more was heard of it: its worker died, hung, or was cut off."""
+    ATTEMPT_OUTCOME_RELEASED: _AttemptOutcome.ValueType  # 4
+    """Its worker handed it back, as workers do that shut down. That counts against nothing."""
+    ATTEMPT_OUTCOME_STOPPED: _AttemptOutcome.ValueType  # 5
+    """Nobody needed it any more: the generation was cancelled, expired, or ended by another attempt."""
+
+class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
+    """How an attempt ended. Clients should tolerate values they do not know."""
+
+ATTEMPT_OUTCOME_UNSPECIFIED: AttemptOutcome.ValueType  # 0
+"""Not yet: it is under way."""
+ATTEMPT_OUTCOME_SUCCEEDED: AttemptOutcome.ValueType  # 1
+"""Its pictures are those of the generation."""
+ATTEMPT_OUTCOME_FAILED: AttemptOutcome.ValueType  # 2
+"""It came to no pictures; `failure` says why."""
+ATTEMPT_OUTCOME_LOST: AttemptOutcome.ValueType  # 3
+"""Nothing more was heard of it: its worker died, hung, or was cut off."""
+ATTEMPT_OUTCOME_RELEASED: AttemptOutcome.ValueType  # 4
+"""Its worker handed it back, as workers do that shut down. That counts against nothing."""
+ATTEMPT_OUTCOME_STOPPED: AttemptOutcome.ValueType  # 5
+"""Nobody needed it any more: the generation was cancelled, expired, or ended by another attempt."""
+Global___AttemptOutcome: _TypeAlias = AttemptOutcome  # noqa: Y015
 
 @_typing.final
 class GenerationSpec(_message.Message):
@@ -637,7 +685,7 @@ Global___Image: _TypeAlias = Image  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """Why a generation FAILED."""
+    """Why a generation, or one attempt at it, FAILED."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -649,7 +697,9 @@ class Failure(_message.Message):
     message: _builtins.str
     """One sentence for people."""
     retryable: _builtins.bool
-    """Whether the same spec may well succeed when it is sent again."""
+    """Whether the same spec may well succeed when it is drawn again as things are. Of an attempt: the service draws it
+    again by itself. Of a generation it is false as a rule, since that was done before it FAILED.
+    """
     def __init__(
         self,
         *,
@@ -664,3 +714,65 @@ class Failure(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Failure: _TypeAlias = Failure  # noqa: Y015
+
+@_typing.final
+class Attempt(_message.Message):
+    """One worker's try at a generation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    WORKER_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    ALONE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """Output only. Counts the attempts at its generation, from 1."""
+    worker_id: _builtins.str
+    """Output only. Which worker it was: the name of its machine, and letters that tell its runs apart."""
+    outcome: Global___AttemptOutcome.ValueType
+    """Output only. How it ended."""
+    alone: _builtins.bool
+    """Output only. Whether it was drawn with no other request beside it, as it is once an attempt has been lost or has
+    failed; absent where that is not known.
+    """
+    @_builtins.property
+    def failure(self) -> Global___Failure:
+        """Output only. Why it FAILED; only of a FAILED attempt, and seldom not known even of one."""
+
+    @_builtins.property
+    def progress(self) -> Global___Progress:
+        """Output only. How far it came, at most half a second short of it; absent where the worker told nothing."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When the worker took it."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it ended, or was given up; absent while it is under way."""
+
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        worker_id: _builtins.str = ...,
+        outcome: Global___AttemptOutcome.ValueType = ...,
+        failure: Global___Failure | None = ...,
+        progress: Global___Progress | None = ...,
+        alone: _builtins.bool | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alone", b"_alone", "alone", b"alone", "end_time", b"end_time", "failure", b"failure", "progress", b"progress", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alone", b"_alone", "alone", b"alone", "end_time", b"end_time", "failure", b"failure", "number", b"number", "outcome", b"outcome", "progress", b"progress", "start_time", b"start_time", "worker_id", b"worker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__alone: _TypeAlias = _typing.Literal["alone"]  # noqa: Y015
+    _WhichOneofArgType__alone: _TypeAlias = _typing.Literal["_alone", b"_alone"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__alone) -> _WhichOneofReturnType__alone | None: ...
+
+Global___Attempt: _TypeAlias = Attempt  # noqa: Y015

@@ -76,6 +76,11 @@ class GenerationServiceStub:
                 request_serializer=easel_dot_v1_dot_generation__messages__pb2.ListGenerationsRequest.SerializeToString,
                 response_deserializer=easel_dot_v1_dot_generation__messages__pb2.ListGenerationsResponse.FromString,
                 _registered_method=True)
+        self.ListAttempts = channel.unary_unary(
+                '/easel.v1.GenerationService/ListAttempts',
+                request_serializer=easel_dot_v1_dot_generation__messages__pb2.ListAttemptsRequest.SerializeToString,
+                response_deserializer=easel_dot_v1_dot_generation__messages__pb2.ListAttemptsResponse.FromString,
+                _registered_method=True)
         self.CancelGeneration = channel.unary_unary(
                 '/easel.v1.GenerationService/CancelGeneration',
                 request_serializer=easel_dot_v1_dot_generation__messages__pb2.CancelGenerationRequest.SerializeToString,
@@ -178,6 +183,17 @@ class GenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAttempts(self, request, context):
+        """Lists the attempts at a generation in order, page by page: which workers tried, how far each came, and why it ended.
+
+        A generation seldom has more than one. Those of a dead letter tell what has to be mended before it is retried.
+
+        Errors: INVALID_ARGUMENT, such as for a page_token of another generation; NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelGeneration(self, request, context):
         """Stops a generation: it is CANCELLED at once and stays so; a worker drops it after the step in hand.
 
@@ -253,6 +269,11 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.ListGenerations,
                     request_deserializer=easel_dot_v1_dot_generation__messages__pb2.ListGenerationsRequest.FromString,
                     response_serializer=easel_dot_v1_dot_generation__messages__pb2.ListGenerationsResponse.SerializeToString,
+            ),
+            'ListAttempts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAttempts,
+                    request_deserializer=easel_dot_v1_dot_generation__messages__pb2.ListAttemptsRequest.FromString,
+                    response_serializer=easel_dot_v1_dot_generation__messages__pb2.ListAttemptsResponse.SerializeToString,
             ),
             'CancelGeneration': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelGeneration,
@@ -449,6 +470,33 @@ class GenerationService:
             '/easel.v1.GenerationService/ListGenerations',
             easel_dot_v1_dot_generation__messages__pb2.ListGenerationsRequest.SerializeToString,
             easel_dot_v1_dot_generation__messages__pb2.ListGenerationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAttempts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/easel.v1.GenerationService/ListAttempts',
+            easel_dot_v1_dot_generation__messages__pb2.ListAttemptsRequest.SerializeToString,
+            easel_dot_v1_dot_generation__messages__pb2.ListAttemptsResponse.FromString,
             options,
             channel_credentials,
             insecure,

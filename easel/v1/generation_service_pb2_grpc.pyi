@@ -69,6 +69,13 @@ class GenerationServiceStub:
 
     Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters.
     """
+    ListAttempts: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.ListAttemptsRequest, _generation_messages_pb2.ListAttemptsResponse]
+    """Lists the attempts at a generation in order, page by page: which workers tried, how far each came, and why it ended.
+
+    A generation seldom has more than one. Those of a dead letter tell what has to be mended before it is retried.
+
+    Errors: INVALID_ARGUMENT, such as for a page_token of another generation; NOT_FOUND.
+    """
     CancelGeneration: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.CancelGenerationRequest, _generation_messages_pb2.CancelGenerationResponse]
     """Stops a generation: it is CANCELLED at once and stays so; a worker drops it after the step in hand.
 
@@ -187,6 +194,19 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists generations, newest first, page by page.
 
         Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAttempts(
+        self,
+        request: _generation_messages_pb2.ListAttemptsRequest,
+        context: _aio.ServicerContext[_generation_messages_pb2.ListAttemptsRequest, _abc.Awaitable[_generation_messages_pb2.ListAttemptsResponse]],
+    ) -> _abc.Awaitable[_generation_messages_pb2.ListAttemptsResponse]:
+        """Lists the attempts at a generation in order, page by page: which workers tried, how far each came, and why it ended.
+
+        A generation seldom has more than one. Those of a dead letter tell what has to be mended before it is retried.
+
+        Errors: INVALID_ARGUMENT, such as for a page_token of another generation; NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

@@ -17,7 +17,7 @@ from gateway.accept import Acceptance, CheckedRequest, Request
 from gateway.announcements import Announcements
 from gateway.api import lists, specs
 from gateway.api.calls import owner
-from gateway.api.messages import to_images, to_message
+from gateway.api.messages import to_attempt, to_images, to_message
 from gateway.api.violations import Violations
 from gateway.catalogue import Catalogue
 from gateway.errors import GenerationNotFinal, GenerationNotFound, GenerationNotSucceeded, InvalidRequest
@@ -143,6 +143,21 @@ class GenerationService(GenerationServiceServicer):
         response = messages.ListGenerationsResponse(generations=page)
         if len(page) < len(listed):
             response.next_page_token = to_page_token(page[-1].id, filters=lists.filters_of(request))
+        return response
+
+    async def ListAttempts(
+        self, request: messages.ListAttemptsRequest, context: Context
+    ) -> messages.ListAttemptsResponse:
+        """Read a page of the attempts at a generation."""
+        generation_id = _about(request.id)
+        page_size, after = lists.check_attempts_page(request)
+        attempts = await self._listing.list_attempts(generation_id, owner=owner.get(), after=after, limit=page_size + 1)
+        if attempts is None:
+            raise GenerationNotFound(generation_id)
+        page = lists.fit(to_attempt(attempt) for attempt in attempts[:page_size])
+        response = messages.ListAttemptsResponse(attempts=page)
+        if len(page) < len(attempts):
+            response.next_page_token = to_page_token(page[-1].number, filters=lists.attempts_of(request))
         return response
 
     async def CancelGeneration(

@@ -2,19 +2,24 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TypeVar
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from easel.subjects import is_token
-from easel.v1.generation_messages_pb2 import ListGenerationsRequest
-from easel.v1.generation_pb2 import FailureReason, Generation, GenerationState
+from easel.v1.generation_messages_pb2 import ListAttemptsRequest, ListGenerationsRequest
+from easel.v1.generation_pb2 import FailureReason, GenerationState
 from gateway import page_token
 from gateway.api.specs import check_labels
 from gateway.api.violations import Violations
 from gateway.record.generation import State
 from gateway.record.listing import Filter
 
+Listed = TypeVar("Listed", bound=Message)
+
 DEFAULT_PAGE_SIZE = 50
+DEFAULT_ATTEMPTS_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1_000
 MAX_MODELS = 100
 #: Clients refuse messages of more than 4 MiB unless told otherwise.
@@ -26,10 +31,12 @@ _STATES = {
 _REASONS = {number: name for name, number in FailureReason.items()}
 
 
-def check_page_size(request: ListGenerationsRequest, violations: Violations) -> int:
-    """Return how many generations go onto the page at most."""
+def check_page_size(
+    request: ListGenerationsRequest | ListAttemptsRequest, violations: Violations, *, default: int = DEFAULT_PAGE_SIZE
+) -> int:
+    """Return how many go onto the page at most."""
     violations.expect(0 <= request.page_size <= MAX_PAGE_SIZE, "page_size", f"must be 1 to {MAX_PAGE_SIZE:,}, or 0")
-    return request.page_size or DEFAULT_PAGE_SIZE
+    return request.page_size or default
 
 
 def check_page_token(request: ListGenerationsRequest, violations: Violations) -> str | None:
@@ -41,6 +48,24 @@ def check_page_token(request: ListGenerationsRequest, violations: Violations) ->
     except ValueError as error:
         violations.expect(False, "page_token", str(error))
         return None
+
+
+def check_attempts_page(request: ListAttemptsRequest) -> tuple[int, int]:
+    """Return how many attempts go onto the page at most, and the number of the one that the page before ended with.
+
+    Raises:
+        InvalidRequest: with every violation.
+    """
+    violations = Violations()
+    page_size = check_page_size(request, violations, default=DEFAULT_ATTEMPTS_PAGE_SIZE)
+    after = 0
+    if request.page_token:
+        try:
+            after = page_token.number_from_token(request.page_token, filters=attempts_of(request))
+        except ValueError as error:
+            violations.expect(False, "page_token", str(error))
+    violations.raise_any()
+    return page_size, after
 
 
 def check_filter(request: ListGenerationsRequest, violations: Violations) -> Filter:
@@ -74,15 +99,20 @@ def filters_of(request: ListGenerationsRequest) -> ListGenerationsRequest:
     return filters
 
 
-def fit(generations: Iterable[Generation]) -> list[Generation]:
+def attempts_of(request: ListAttemptsRequest) -> ListAttemptsRequest:
+    """Return the part of a request that must stay the same from page to page."""
+    return ListAttemptsRequest(id=request.id)
+
+
+def fit(listed: Iterable[Listed]) -> list[Listed]:
     """Take as many as go into one message, at least one."""
-    page: list[Generation] = []
+    page: list[Listed] = []
     size = 0
-    for generation in generations:
-        size += generation.ByteSize()
+    for one in listed:
+        size += one.ByteSize()
         if page and size > MAX_PAGE_BYTES:
             break
-        page.append(generation)
+        page.append(one)
     return page
 
 

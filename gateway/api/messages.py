@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from easel.v1.generation_pb2 import Failure, GenerationState, Image, PhaseTimes, Progress
+from easel.v1.generation_pb2 import Attempt, AttemptOutcome, Failure, GenerationState, Image, PhaseTimes, Progress
 from easel.v1.generation_pb2 import Generation as GenerationMessage
 from gateway.images import ImageSigner
 from gateway.record.documents import from_json
-from gateway.record.generation import Generation, State
+from gateway.record.generation import Generation, State, StoredAttempt
 
 
 def to_message(
@@ -55,6 +55,23 @@ def to_images(
         image.url = url.url
         image.url_expire_time.CopyFrom(to_timestamp(url.expire_time))
         yield image
+
+
+def to_attempt(attempt: StoredAttempt) -> Attempt:
+    """Write an attempt as clients see it."""
+    message = Attempt(number=attempt.number, worker_id=attempt.worker_id, alone=attempt.alone)
+    message.start_time.CopyFrom(to_timestamp(attempt.start_time))
+    if attempt.failure is not None:
+        message.failure.CopyFrom(from_json(attempt.failure, Failure()))
+    if attempt.progress is not None:
+        message.progress.CopyFrom(from_json(attempt.progress, Progress()))
+    if attempt.outcome is not None:
+        message.outcome = AttemptOutcome.Value(f"ATTEMPT_OUTCOME_{attempt.outcome}")
+    if attempt.end_time is not None:
+        if message.HasField("progress"):
+            message.progress.ClearField("eta")
+        message.end_time.CopyFrom(to_timestamp(attempt.end_time))
+    return message
 
 
 def to_timestamp(time: datetime) -> Timestamp:

@@ -9,8 +9,10 @@ from typing import Any
 
 from sqlalchemy import text
 
+from easel.failures import Remedy, remedy_of
+from easel.v1.generation_pb2 import Failure
 from gateway.record.database import Database
-from gateway.record.documents import Json
+from gateway.record.documents import Json, from_json, to_json
 from gateway.record.generation import Change, State
 from gateway.record.statements import END, WITH_ATTEMPT, read_change, read_changes
 
@@ -21,9 +23,6 @@ MAX_BACKOFF = timedelta(minutes=1)
 
 #: What messages leave out, since it is their default; counts and filters go by it.
 NO_REASON = "FAILURE_REASON_UNSPECIFIED"
-
-#: Failures that say nothing against the request: while storage is away, each would come to its end otherwise.
-BLAMELESS_REASONS = ("FAILURE_REASON_STORAGE",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +65,11 @@ class NotYet:
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """What becomes of a generation whose attempt was lost."""
+    """What becomes of a generation whose attempt was lost, or failed in a way that is worth a retry."""
 
-    #: Losses while drawn alone after which it is given up.
+    #: Such attempts, drawn alone, after which it becomes a dead letter.
     max_lost_attempts: int
-    #: The wait after the first loss; it doubles with each further one, up to a minute.
+    #: The wait after the first one; it doubles with each further one, up to a minute.
     backoff: timedelta
 
 
@@ -138,13 +137,21 @@ class Attempts:
         return read_change(await self._database.execute(_SUCCEED, parameters))
 
     async def fail(self, attempt: Attempt, *, failure: Json, policy: RetryPolicy) -> Change | None:
-        """Finish a generation with the failure of its current attempt, or queue it again if that is worth it."""
+        """Finish a generation with the failure of its current attempt, or queue it again if that is worth it.
+
+        One that was queued again often enough becomes a dead letter.
+        """
+        told = from_json(failure, Failure())
+        remedy = remedy_of(told)
+        told.retryable = remedy is not Remedy.NONE
+        document = {"reason": NO_REASON, **to_json(told)}
         parameters = {
             "id": attempt.generation_id,
             "attempt": attempt.number,
-            "failure": json.dumps({"reason": NO_REASON, **failure}),
-            "retryable": bool(failure.get("retryable", False)),
-            "losses": 0 if failure.get("reason") in BLAMELESS_REASONS else 1,
+            "failure": json.dumps(document),
+            "told": f"{str(document['reason']).removeprefix('FAILURE_REASON_')}: {told.message}",
+            "retryable": told.retryable,
+            "losses": 0 if remedy is Remedy.PERSIST else 1,
             **_policy(policy),
             "retention": self._retention,
         }
@@ -200,8 +207,9 @@ _CLAIM = text("""
           AND (deadline_time IS NULL OR deadline_time > now())
         RETURNING id, attempt, resolved_spec, lost_attempts, revision, model
     ), started AS (
-        INSERT INTO attempts (generation_id, number, worker_id, claim_id, object_prefix)
-        SELECT id, attempt, :worker_id, :claim_id, 'results/' || id || '/' || attempt || '-' || :nonce || '/'
+        INSERT INTO attempts (generation_id, number, worker_id, claim_id, object_prefix, alone)
+        SELECT id, attempt, :worker_id, :claim_id, 'results/' || id || '/' || attempt || '-' || :nonce || '/',
+               lost_attempts > 0
         FROM claimed
         RETURNING generation_id, object_prefix
     )
@@ -256,7 +264,8 @@ _SUCCEED = text(f"""
     SELECT id, revision, state, model FROM won
 """)
 
-# lost_attempts counts the loss that made a request run alone, then those while alone. The wait grows with all attempts.
+# lost_attempts counts the loss that made a request run alone, then those while alone; a failure that is worth a retry
+# is a loss. The wait grows with all attempts.
 _LOSE = """
         state = CASE WHEN {given_up} THEN 'FAILED' ELSE 'QUEUED' END,
         lost_attempts = lost_attempts + {losses},
@@ -268,17 +277,27 @@ _LOSE = """
         purge_time = CASE WHEN {given_up} THEN now() + CAST(:retention AS interval) END
 """
 
-# What is not the request's fault is tried again for as long as it takes.
-_GIVEN_UP = "(NOT :retryable OR (:losses > 0 AND lost_attempts >= :max_lost))"
+_DEAD_LETTER = """jsonb_build_object(
+                'reason', 'FAILURE_REASON_DEAD_LETTER',
+                'message',
+                'given up: ' || (lost_attempts + 1) || ' attempts were lost or failed; the last one ' || {how}
+            )"""
+
+# What says nothing against the request is no loss, and tried again for as long as it takes.
+_IS_LAST_LOSS = "(:losses > 0 AND lost_attempts >= :max_lost)"
 
 _FAIL = text(f"""
     WITH failed AS (
-        UPDATE generations SET {_LOSE.format(given_up=_GIVEN_UP, losses=":losses")},
-            failure = CASE WHEN {_GIVEN_UP} THEN CAST(:failure AS jsonb) END
+        UPDATE generations SET
+            {_LOSE.format(given_up=f"(NOT :retryable OR {_IS_LAST_LOSS})", losses=":losses")},
+            failure = CASE
+                WHEN NOT :retryable THEN CAST(:failure AS jsonb)
+                WHEN {_IS_LAST_LOSS} THEN {_DEAD_LETTER.format(how="'failed with ' || CAST(:told AS text)")}
+            END
         WHERE id = :id AND state = 'RUNNING' AND attempt = :attempt
         RETURNING id, attempt, revision, state, model, failure ->> 'reason' AS failure_reason
     ), ended AS (
-        UPDATE attempts SET outcome = 'FAILED', end_time = now() FROM failed
+        UPDATE attempts SET outcome = 'FAILED', failure = CAST(:failure AS jsonb), end_time = now() FROM failed
         WHERE generation_id = id AND number = attempt
     )
     SELECT id, revision, state, model, failure_reason FROM failed
@@ -301,10 +320,9 @@ _SAVE_PROGRESS = text("""
 _REQUEUE_LOST = text(f"""
     WITH lost AS (
         UPDATE generations SET {_LOSE.format(given_up="lost_attempts >= :max_lost", losses=1)},
-            failure = CASE WHEN lost_attempts >= :max_lost THEN jsonb_build_object(
-                'reason', 'FAILURE_REASON_DEAD_LETTER',
-                'message', 'given up: ' || (lost_attempts + 1) || ' attempts were lost, the last ones drawn alone'
-            ) END
+            failure = CASE
+                WHEN lost_attempts >= :max_lost THEN {_DEAD_LETTER.format(how="'was lost with its worker'")}
+            END
         WHERE id IN (
             SELECT id FROM generations WHERE state = 'RUNNING' AND lease_expire_time < :overdue_before
             ORDER BY id LIMIT :rows FOR UPDATE SKIP LOCKED

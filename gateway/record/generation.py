@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from easel.v1.generation_pb2 import GenerationSpec
 from gateway.record.documents import Json, from_json
@@ -26,6 +26,16 @@ class State(StrEnum):
         return self not in (State.QUEUED, State.RUNNING)
 
 
+class Outcome(StrEnum):
+    """How an attempt ended; the names are those of `easel.v1.AttemptOutcome`."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    LOST = "LOST"
+    RELEASED = "RELEASED"
+    STOPPED = "STOPPED"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """One change of state."""
@@ -34,6 +44,14 @@ class Event:
     state: State
     attempt: int
     time: datetime
+
+
+class Revision(NamedTuple):
+    """How far a generation has come."""
+
+    number: int
+    #: In which state that is; it never changes, unless the record was restored from a backup.
+    state: State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +100,8 @@ class Generation:
     purge_time: datetime | None
     #: When it was deleted: from then on it is a tombstone, with neither specs nor pictures.
     delete_time: datetime | None
+    #: The claim that made the current attempt.
+    claim_id: str | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> "Generation":
@@ -111,3 +131,26 @@ class Generation:
             start_time=self.start_time if event.attempt else None,
             end_time=None,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredAttempt:
+    """One attempt at a generation and all that is known of it."""
+
+    number: int
+    worker_id: str
+    #: None while it is under way.
+    outcome: Outcome | None
+    failure: Json | None
+    progress: Json | None
+    #: None where a gateway of an earlier version granted it.
+    alone: bool | None
+    start_time: datetime
+    end_time: datetime | None
+
+    @classmethod
+    def from_row(cls, row: Mapping[Any, Any]) -> "StoredAttempt":
+        """Make one of a row of `attempts`."""
+        fields = {name: row[name] for name in cls.__dataclass_fields__}
+        fields["outcome"] = None if row["outcome"] is None else Outcome(row["outcome"])
+        return cls(**fields)

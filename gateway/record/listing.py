@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select, text
+from sqlalchemy import ColumnElement, Select, literal_column, select, text
 
 from gateway.record.database import Database
-from gateway.record.generation import Generation, State
+from gateway.record.generation import Generation, State, StoredAttempt
 from gateway.record.tables import generations
 
 #: Ids begin with their time, which is at most so much later than the `create_time` of their row.
@@ -19,8 +19,18 @@ ID_DELAY = timedelta(minutes=1)
 #: The bits of a UUIDv7 behind its time in milliseconds.
 TIME_SHIFT = 80
 
-# In the very words of the index of labels, or it would not serve.
+# In the very words of their indexes, or those would not serve.
 _LABELLED = text("spec -> 'labels' @> CAST(:labels AS jsonb) AND spec ? 'labels'")
+_FAILED: ColumnElement[str] = literal_column("'FAILED'")
+_FAILED_FOR: ColumnElement[str] = literal_column("failure ->> 'reason'")
+
+# A row without an attempt tells that there is the generation, and no attempt at it.
+_ATTEMPTS = text("""
+    SELECT number, worker_id, outcome, attempts.failure, progress, alone, attempts.start_time, attempts.end_time
+    FROM generations LEFT JOIN attempts ON generation_id = id AND number > :after
+    WHERE id = :id AND owner = :owner AND delete_time IS NULL
+    ORDER BY number LIMIT :limit
+""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +49,7 @@ class Filter:
 
 
 class Listing:
-    """Lists of generations."""
+    """Lists of generations, and of the attempts at one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -61,6 +71,23 @@ class Listing:
         # A long page takes a third of a second to read, which nobody else should have to wait for.
         return await asyncio.to_thread(_read, rows)
 
+    async def list_attempts(
+        self, generation_id: str, *, owner: str, after: int, limit: int
+    ) -> Sequence[StoredAttempt] | None:
+        """Read the attempts at a generation in order; None if there is no such generation.
+
+        Args:
+            generation_id: The generation.
+            owner: Whose.
+            after: The last of the page before; 0 for the first page.
+            limit: How many at most.
+        """
+        parameters = {"id": generation_id, "owner": owner, "after": after, "limit": limit}
+        rows = (await self._database.execute(_ATTEMPTS, parameters)).mappings().all()
+        if not rows:
+            return None
+        return [StoredAttempt.from_row(row) for row in rows if row["number"] is not None]
+
 
 def _read(rows: Sequence[Mapping[Any, Any]]) -> list[Generation]:
     return [Generation.from_row({**row, "progress": None}) for row in rows]
@@ -79,9 +106,9 @@ def _matching(which: Filter, *, owner: str) -> Select[tuple[object, ...]]:
     if which.models:
         statement = statement.where(column.model.in_(which.models))
     if which.failure_reasons:
-        # No others have one, and FAILED ones have an index.
-        statement = statement.where(column.state == State.FAILED)
-        statement = statement.where(column.failure["reason"].astext.in_(which.failure_reasons))
+        # No others have one, and the index is of FAILED ones alone.
+        statement = statement.where(column.state == _FAILED)
+        statement = statement.where(_FAILED_FOR.in_(which.failure_reasons))
     if which.labels:
         statement = statement.where(_LABELLED.bindparams(labels=json.dumps(dict(which.labels))))
     if which.created_after is not None:

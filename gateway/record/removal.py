@@ -67,6 +67,9 @@ _DELETE = text(f"""
         INSERT INTO object_deletions (object_prefix, immediately)
         SELECT object_prefix, :immediately FROM attempts JOIN tombstone ON generation_id = id
         ON CONFLICT (object_prefix) DO UPDATE SET immediately = object_deletions.immediately OR excluded.immediately
+    ), forgotten AS (
+        UPDATE attempts SET failure = failure - 'message' FROM tombstone
+        WHERE generation_id = id AND failure ? 'message'
     )
     SELECT count(*) FROM tombstone
 """)

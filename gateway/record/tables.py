@@ -72,12 +72,13 @@ generations = Table(
     CheckConstraint("(state = 'RUNNING') = (lease_expire_time IS NOT NULL)", name="lease_of_running"),
 )
 
-#: The queue in the order in which it is served; also its length and a generation's place in it.
+#: The queue in the order in which it is served; also its length, its age, and a generation's place in it.
 Index(
     "generations_queue",
     generations.c.model,
     generations.c.priority.desc(),
     generations.c.id,
+    postgresql_include=["create_time"],
     postgresql_where=generations.c.state == text("'QUEUED'"),
 )
 #: The hints that should be on the bus.
@@ -97,13 +98,24 @@ Index(
 )
 
 _FINAL = text("state IN ('SUCCEEDED', 'FAILED', 'CANCELLED', 'EXPIRED')")
+_LISTED = text("delete_time IS NULL")
 
 #: What is to go away, in order, and what has no time for that yet.
 Index("generations_purge", generations.c.purge_time, postgresql_where=_FINAL)
-#: Pages of a list of one state; those without filters follow the primary key.
-Index("generations_state", generations.c.owner, generations.c.state, generations.c.id)
+#: Pages of a list of one owner, who passes over neither the others' generations nor tombstones of its own.
+Index("generations_owner", generations.c.owner, generations.c.id, postgresql_where=_LISTED)
+#: Pages of a list of one state.
+Index("generations_state", generations.c.owner, generations.c.state, generations.c.id, postgresql_where=_LISTED)
 #: Pages of a list of one model.
-Index("generations_model", generations.c.owner, generations.c.model, generations.c.id)
+Index("generations_model", generations.c.owner, generations.c.model, generations.c.id, postgresql_where=_LISTED)
+#: Pages of a list of what FAILED for one reason.
+Index(
+    "generations_failure",
+    generations.c.owner,
+    generations.c.failure["reason"].astext.label("reason"),
+    generations.c.id,
+    postgresql_where=text("state = 'FAILED' AND delete_time IS NULL"),
+)
 #: What carries a label; `generations_labels_values`, statistics of it, tell the planner how many do.
 Index(
     "generations_labels",
@@ -126,6 +138,8 @@ attempts = Table(
     Column("progress_sequence", BigInteger, nullable=False, server_default=text("0")),
     Column("start_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("end_time", DateTime(timezone=True)),
+    Column("failure", JSONB, comment="easel.v1.Failure of one that FAILED"),
+    Column("alone", Boolean, comment="whether it was to be drawn with no other beside it"),
     CheckConstraint("outcome IN ('SUCCEEDED', 'FAILED', 'LOST', 'RELEASED', 'STOPPED')", name="outcome_known"),
 )
 

@@ -219,6 +219,12 @@ def urls_are_signed(reader: Reader) -> None:
     assert "X-Amz-Expires=600" in image["url"]
 
 
+def its_attempts_are_listed(reader: Reader) -> None:
+    (attempt,) = reader.message["attempts"]
+    assert (attempt["number"], attempt["outcome"]) == (1, "ATTEMPT_OUTCOME_SUCCEEDED")
+    assert attempt["end_time"] > attempt["start_time"]
+
+
 def it_is_retried(reader: Reader) -> None:
     generation = reader.message["generation"]
     assert generation["retried_from"] == reader.id
@@ -261,6 +267,7 @@ DOCUMENTS: dict[str, list[tuple[str, Check]]] = {
         (f"{GENERATIONS}/GetGeneration", it_is_looked_up),
         (f"{GENERATIONS}/ListGenerations", those_that_match_are_listed),
         (f"{GENERATIONS}/SignImageUrls", urls_are_signed),
+        (f"{GENERATIONS}/ListAttempts", its_attempts_are_listed),
         (f"{GENERATIONS}/RetryGeneration", it_is_retried),
         (f"{GENERATIONS}/CancelGeneration", it_is_cancelled),
         (f"{GENERATIONS}/DeleteGeneration", it_is_gone),

@@ -21,6 +21,7 @@ from tests.integration.scripted_worker import ScriptedWorker
 
 LEASE_SECONDS = 1.5
 MAX_BACKLOG = 5
+MAX_LOST_ATTEMPTS = 2
 
 TEMPLATE = "easel_template"
 
@@ -82,6 +83,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         "EASEL_SWEEP_SECONDS": "0.2",
         "EASEL_RETRY_BACKOFF_SECONDS": "0.1",
         "EASEL_MAX_BACKLOG": str(MAX_BACKLOG),
+        "EASEL_MAX_LOST_ATTEMPTS": str(MAX_LOST_ATTEMPTS),
         "EASEL_LOG_LEVEL": "DEBUG",
     }
     folder = tmp_path_factory.mktemp("gateway")

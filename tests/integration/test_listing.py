@@ -131,7 +131,7 @@ def many(record_url: str) -> Iterator[psycopg.Connection]:
         (Filter(models=["rare"]), "Index Scan Backward using generations_model"),
         (Filter(models=["none"]), "Index Scan Backward using generations_model"),
         (Filter(states=[State.FAILED]), "generations_state"),
-        (Filter(failure_reasons=["FAILURE_REASON_STORAGE"]), "generations_state"),
+        (Filter(failure_reasons=["FAILURE_REASON_STORAGE"]), "Index Scan Backward using generations_failure"),
         (Filter(created_after=datetime.now(UTC) + timedelta(days=1)), "Index Cond: (id >="),
         (Filter(created_before=datetime.now(UTC) - timedelta(days=1)), "Index Cond: (id <"),
     ],

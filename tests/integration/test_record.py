@@ -424,8 +424,7 @@ class TestFinish:
             assert change is not None
             changes.append(change)
         assert [change.state for change in changes] == [State.QUEUED, State.QUEUED, State.QUEUED, State.FAILED]
-        assert [change.failure_reason for change in changes] == [None, None, None, FAILURE["reason"]]
-        assert (await read(generations, generation.id)).failure == {**FAILURE, "retryable": True}
+        assert [change.failure_reason for change in changes] == [None, None, None, "FAILURE_REASON_DEAD_LETTER"]
 
     async def test_a_failure_of_an_attempt_that_is_not_current_is_ignored(
         self, generations: Generations, attempts: Attempts, database: Database

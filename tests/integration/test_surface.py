@@ -13,14 +13,15 @@ from pydantic import SecretStr
 from easel import objects
 from easel.embedded import Stack
 from easel.embedded.s3 import BUCKET
+from easel.failures import make_failure
 from easel.settings import Settings
 from easel.v1 import generation_messages_pb2 as messages
-from easel.v1.generation_pb2 import Failure, FailureReason, Generation
+from easel.v1.generation_pb2 import AttemptOutcome, Failure, FailureReason, Generation
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.v1.model_service_pb2 import GetModelRequest
 from easel.v1.model_service_pb2_grpc import ModelServiceStub
 from tests.integration.calls import CANCELLED, FAILED, QUEUED, SUCCEEDED, create, get, reach, refusal, spec_of, until
-from tests.integration.conftest import MAX_BACKLOG
+from tests.integration.conftest import MAX_BACKLOG, MAX_LOST_ATTEMPTS
 from tests.integration.scripted_worker import ScriptedWorker
 
 
@@ -192,6 +193,78 @@ class TestList:
         assert details["BadRequest"].field_violations[0].description == "was given out with other filters"
 
 
+class TestAttempts:
+    async def test_a_dead_letter_is_listed_by_its_reason_and_its_attempts_are_read(
+        self, client: GenerationServiceStub, replica: GenerationServiceStub, worker: ScriptedWorker
+    ) -> None:
+        generation = await create(client, worker)
+        internal = make_failure(FailureReason.FAILURE_REASON_INTERNAL, "the worker failed: KeyError")
+        for _ in range(1 + MAX_LOST_ATTEMPTS):
+            await worker.fail(await worker.take(), internal)
+        dead = await reach(client, generation.id, FAILED)
+        assert dead.failure.reason == FailureReason.FAILURE_REASON_DEAD_LETTER
+        assert "the worker failed: KeyError" in dead.failure.message
+        assert not dead.failure.retryable
+        (found,) = await listed(client, worker, failure_reasons=[dead.failure.reason])
+        assert found == dead
+        read = (await replica.ListAttempts(messages.ListAttemptsRequest(id=generation.id))).attempts
+        assert [(attempt.number, attempt.alone) for attempt in read] == [(1, False), (2, True), (3, True)]
+        for attempt in read:
+            assert attempt.worker_id == worker.worker_id
+            assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_FAILED
+            assert attempt.failure == internal
+            assert attempt.start_time.ToNanoseconds() < attempt.end_time.ToNanoseconds()
+
+    async def test_one_that_is_under_way_tells_how_far_it_is(
+        self, client: GenerationServiceStub, worker: ScriptedWorker
+    ) -> None:
+        generation = await create(client, worker)
+        request = messages.ListAttemptsRequest(id=generation.id)
+        assert not (await client.ListAttempts(request)).attempts
+        task = await worker.take()
+        await worker.report(task, step=7)
+
+        async def is_shown() -> bool:
+            (attempt,) = (await client.ListAttempts(request)).attempts
+            assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_UNSPECIFIED
+            assert not attempt.HasField("end_time")
+            return attempt.progress.step == 7
+
+        await until(is_shown)
+        await worker.succeed(task)
+        await reach(client, generation.id, SUCCEEDED)
+        (attempt,) = (await client.ListAttempts(request)).attempts
+        assert attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_SUCCEEDED
+        assert not attempt.HasField("failure")
+        assert not attempt.progress.HasField("eta")
+
+    async def test_page_by_page_at_any_replica(
+        self, client: GenerationServiceStub, replica: GenerationServiceStub, worker: ScriptedWorker
+    ) -> None:
+        generation = await create(client, worker)
+        await worker.fail(await worker.take(), make_failure(FailureReason.FAILURE_REASON_STORAGE, "away"))
+        await worker.take()
+        request = messages.ListAttemptsRequest(id=generation.id, page_size=1)
+        first = await client.ListAttempts(request)
+        request.page_token = first.next_page_token
+        second = await replica.ListAttempts(request)
+        assert [attempt.number for attempt in (*first.attempts, *second.attempts)] == [1, 2]
+        assert second.next_page_token == ""
+        request.id = (await create(client, worker)).id
+        _, details = await refusal(client.ListAttempts(request))
+        assert details["BadRequest"].field_violations[0].description == "was given out with other filters"
+
+    async def test_what_is_wrong_is_named(self, client: GenerationServiceStub) -> None:
+        request = messages.ListAttemptsRequest(id=str(uuid.uuid4()), page_size=1_001, page_token="x")
+        code, details = await refusal(client.ListAttempts(request))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
+        assert violated(details) == ["page_size", "page_token"]
+        code, details = await refusal(client.ListAttempts(messages.ListAttemptsRequest(id="x")))
+        assert violated(details) == ["id"]
+        code, _ = await refusal(client.ListAttempts(messages.ListAttemptsRequest(id=str(uuid.uuid4()))))
+        assert code == grpc.StatusCode.NOT_FOUND
+
+
 class TestDelete:
     async def test_it_is_gone_and_its_request_id_stays_used(
         self, client: GenerationServiceStub, worker: ScriptedWorker
@@ -205,6 +278,7 @@ class TestDelete:
             client.GetGeneration(messages.GetGenerationRequest(id=generation.id)),
             client.CancelGeneration(messages.CancelGenerationRequest(id=generation.id)),
             client.RetryGeneration(messages.RetryGenerationRequest(id=generation.id)),
+            client.ListAttempts(messages.ListAttemptsRequest(id=generation.id)),
             client.SignImageUrls(messages.SignImageUrlsRequest(id=generation.id)),
             client.WatchGeneration(messages.WatchGenerationRequest(id=generation.id)).read(),
         ):

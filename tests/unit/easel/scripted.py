@@ -112,6 +112,7 @@ class ScriptedServer(GenerationServiceServicer, ModelServiceServicer):
         self.generation = Generation(id=ID, state=SUCCEEDED, revision=3)
         self.signed: list[Image] = []
         self.pages = [messages.ListGenerationsResponse()]
+        self.attempts = [messages.ListAttemptsResponse()]
         self.play: Callable[[Any], Script] | None = None
         self._numbers = itertools.count()
         self.models = ListModelsResponse()
@@ -195,6 +196,9 @@ class ScriptedServer(GenerationServiceServicer, ModelServiceServicer):
     async def ListGenerations(self, request: Any, context: Any) -> Any:
         page = self.pages[int(request.page_token or 0)]
         return await self._unary(request, context, page)
+
+    async def ListAttempts(self, request: Any, context: Any) -> Any:
+        return await self._unary(request, context, self.attempts[int(request.page_token or 0)])
 
     async def DeleteGeneration(self, request: Any, context: Any) -> Any:
         return await self._unary(request, context, messages.DeleteGenerationResponse())

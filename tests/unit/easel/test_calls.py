@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from easel.client import (
+    Attempt,
     Client,
     Conflict,
     DeadlineExceeded,
@@ -25,7 +26,7 @@ from easel.client import (
 )
 from easel.client.channel import REPEATABLE
 from easel.v1 import generation_service_pb2, model_service_pb2
-from easel.v1.generation_messages_pb2 import ListGenerationsRequest, ListGenerationsResponse
+from easel.v1.generation_messages_pb2 import ListAttemptsResponse, ListGenerationsRequest, ListGenerationsResponse
 from easel.v1.generation_pb2 import Image
 from easel.v1.model_pb2 import Model
 from easel.v1.model_service_pb2 import ListModelsResponse
@@ -54,6 +55,7 @@ CALLS: dict[str, Callable[[Client], Awaitable[object]]] = {
     "batch_create": lambda client: client.batch_create([SPEC, SPEC]),
     "list_page": lambda client: client.list_page(),
     "list": lambda client: anext(aiter(client.list()), None),
+    "list_attempts": lambda client: anext(aiter(client.list_attempts(ID)), None),
     "delete": lambda client: client.delete(ID),
     "retry": lambda client: client.retry(ID),
     "get_model": lambda client: client.get_model("tiny"),
@@ -218,6 +220,16 @@ async def test_a_time_without_a_zone_is_refused(client: Client, server: Scripted
     with pytest.raises(ValueError, match=f"{name} has no time zone"):
         await client.list_page(**filters)
     assert server.requests == []
+
+
+async def test_attempts_come_in_order_page_by_page(client: Client, server: ScriptedServer) -> None:
+    server.attempts = [
+        ListAttemptsResponse(attempts=[Attempt(number=1), Attempt(number=2)], next_page_token="1"),
+        ListAttemptsResponse(attempts=[Attempt(number=3)]),
+    ]
+    assert [attempt.number async for attempt in client.list_attempts(ID, page_size=2)] == [1, 2, 3]
+    requests: Any = server.requests
+    assert [(request.id, request.page_size, request.page_token) for request in requests] == [(ID, 2, ""), (ID, 2, "1")]
 
 
 @pytest.mark.parametrize("immediately", [True, False])
