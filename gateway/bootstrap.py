@@ -185,6 +185,7 @@ class Gateway:
             ModelService(catalogue),
             listen=settings.listen,
             with_reflection=settings.reflection,
+            write_timeout_seconds=settings.write_timeout_seconds,
             metrics=metrics,
         )
 

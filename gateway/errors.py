@@ -10,6 +10,7 @@
 ├── GenerationNotSucceeded  there are no pictures (yet)
 ├── BacklogFull             too many generations wait for this model
 ├── DatabaseUnavailable     PostgreSQL is out of reach
+├── SlowReader              a watcher does not read what it is sent
 └── ShuttingDown            this replica goes away
 """
 
@@ -101,6 +102,13 @@ class DatabaseUnavailable(Error):
 
     def __init__(self) -> None:
         super().__init__("the database is out of reach: try again soon")
+
+
+class SlowReader(Error):
+    """A watcher does not read what it is sent."""
+
+    def __init__(self, *, timeout_seconds: float) -> None:
+        super().__init__(f"nothing was read for {timeout_seconds:g} s: watch again, from the last resume token")
 
 
 class ShuttingDown(Error):

@@ -25,6 +25,9 @@ class GatewaySettings(Settings):
         "127.0.0.1:9464", description="The host and port of the metrics, at `/metrics`; none when empty."
     )
     reflection: bool = Field(True, description="Whether gRPC reflection is served.")
+    write_timeout_seconds: float = Field(
+        30, gt=0, description="How long a watcher may leave unread what it is sent before its stream ends."
+    )
     lease_seconds: float = Field(30, gt=0, description="How long an attempt is its worker's without a renewal.")
     max_backlog: int = Field(10_000, ge=1, description="The most generations that wait for one model.")
     max_lost_attempts: int = Field(5, ge=1, description="Losses while drawn alone after which a request is given up.")

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,7 +13,7 @@ from loguru import logger
 
 from easel.logs import annotate
 from gateway.api.statuses import to_status
-from gateway.errors import Error
+from gateway.errors import Error, SlowReader
 from gateway.metrics import Metrics
 
 #: Whose call this is. Everybody's, until there is access control: it is set here and nowhere else.
@@ -38,8 +38,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     It has to be the last interceptor: one behind it would be asked only once for each method.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, *, write_timeout_seconds: float) -> None:
         self._metrics = metrics
+        self._write_timeout_seconds = write_timeout_seconds
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -83,18 +84,33 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def _wrap_stream(self, method: str, behaviour: Any) -> Any:
         meter = _Meter(self._metrics, method)
 
-        async def call(request: Any, context: "Context") -> AsyncGenerator[Any, None]:
+        async def call(request: Any, context: "Context") -> None:
             _begin(method)
-            # All streams of ours are watchers.
-            with meter.measure(context), self._metrics.watchers.track_inprogress():
+            with meter.measure(context):
+                # Before the first response, and not with it: no status can be sent while metadata is on its way.
+                await context.send_initial_metadata(())
                 try:
-                    async with aclosing(behaviour(request, context)) as responses:
-                        async for response in responses:
-                            yield response
+                    # All streams of ours are watchers.
+                    with self._metrics.watchers.track_inprogress():
+                        async with aclosing(behaviour(request, context)) as responses:
+                            async for response in responses:
+                                await self._write(context, response)
                 except Exception as error:  # noqa: BLE001
                     await _abort(context, error)
 
         return call
+
+    async def _write(self, context: "Context", response: Any) -> None:
+        """Send a response, which takes as long as the client takes to make room for it.
+
+        Raises:
+            SlowReader: it took too long. The status comes to the client behind what it has not read yet.
+        """
+        try:
+            async with asyncio.timeout(self._write_timeout_seconds):
+                await context.write(response)
+        except TimeoutError:
+            raise SlowReader(timeout_seconds=self._write_timeout_seconds) from None
 
 
 class _Meter:
@@ -113,12 +129,9 @@ class _Meter:
         try:
             yield
             code = grpc.StatusCode.OK
-        except grpc.aio.AbortError:
-            code = context.code()
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            # The one while it waits, the other while a response of its stream is on its way.
-            code = _why_cancelled(context)
+        except (asyncio.CancelledError, grpc.aio.BaseError):
+            # We have ended it, or else the client has: while we waited, or while something was on its way to it.
+            code = context.code() or _why_cancelled(context)
             raise
         finally:
             self._rpcs.labels(method=self._method, code=code.name).inc()
@@ -138,8 +151,8 @@ def _begin(method: str) -> None:
 
 
 async def _abort(context: "Context", error: Exception) -> NoReturn:
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
+    if isinstance(error, grpc.aio.BaseError):
+        raise error  # it has ended already
     status = to_status(error)
     if isinstance(error, Error):
         logger.info("refused: {}", type(error).__name__, action="refuse", code=status.code.name)

@@ -78,10 +78,12 @@ class Server:
         *,
         listen: str,
         with_reflection: bool,
+        write_timeout_seconds: float,
         metrics: Metrics,
     ) -> None:
         self._listen = listen
-        self._server = grpc.aio.server(interceptors=[CallInterceptor(metrics)], options=OPTIONS)
+        calls = CallInterceptor(metrics, write_timeout_seconds=write_timeout_seconds)
+        self._server = grpc.aio.server(interceptors=[calls], options=OPTIONS)
         self._health = _Health()
         add_GenerationServiceServicer_to_server(generation_service, self._server)
         add_ModelServiceServicer_to_server(model_service, self._server)

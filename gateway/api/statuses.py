@@ -97,6 +97,9 @@ TABLE: dict[type[errors.Error], _Row] = {
     errors.DatabaseUnavailable: _Row(
         grpc.StatusCode.UNAVAILABLE, ErrorReason.ERROR_REASON_DATABASE_UNAVAILABLE, details=_retry_after(RETRY_SOON)
     ),
+    errors.SlowReader: _Row(
+        grpc.StatusCode.UNAVAILABLE, ErrorReason.ERROR_REASON_SLOW_READER, details=_retry_after(RETRY_SOON)
+    ),
     errors.ShuttingDown: _Row(
         grpc.StatusCode.UNAVAILABLE, ErrorReason.ERROR_REASON_SHUTTING_DOWN, details=_retry_after(RETRY_SOON)
     ),

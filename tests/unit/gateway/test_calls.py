@@ -1,11 +1,14 @@
 """How calls are counted, by a real server: whatever ends them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
 
 from gateway.api.calls import CallInterceptor
@@ -14,20 +17,21 @@ from gateway.metrics import Metrics
 
 PATIENCE_SECONDS = 10.0
 SOON_SECONDS = 0.1
+WRITE_TIMEOUT_SECONDS = 0.5
 UNARY, STREAM = "easel.test.Service/Unary", "easel.test.Service/Stream"
 
 
 class Service:
-    """Does what a request says: `answer`, `refuse`, `break` or `wait`."""
+    """Does what a request says: `answer`, `refuse`, `break`, `wait` or `flood`."""
 
     async def unary(self, request: bytes, context: Any) -> bytes:
         await self._do(request)
         return b"done"
 
     async def stream(self, request: bytes, context: Any) -> AsyncGenerator[bytes, None]:
-        yield b"begun"
         while request == b"flood":
             yield bytes(100_000)
+        yield b"begun"
         await self._do(request)
 
     async def _do(self, what: bytes) -> None:
@@ -64,10 +68,9 @@ class Calls:
     async def until_counted(self, method: str, code: str) -> None:
         """Wait until a call has ended with a code: a client may know sooner than the server."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while self.count(method, code) != 1:  # noqa: ASYNC110  # a counter tells nobody
+            while self.count(method, code) != 1 or self.watchers != 0:  # noqa: ASYNC110  # a counter tells nobody
                 await asyncio.sleep(0.01)
         assert self._registry.get_sample_value("easel_rpc_seconds_count", {"method": method}) == 1
-        assert self.watchers == 0
         others = [status.name for status in grpc.StatusCode if status.name != code]
         assert [self.count(method, other) for other in others] == [0] * len(others)
 
@@ -83,15 +86,32 @@ def handlers(service: Service, name: str) -> Any:
 
 @pytest.fixture
 async def calls(metrics: Metrics, registry: CollectorRegistry) -> AsyncIterator[Calls]:
-    server = grpc.aio.server(interceptors=[CallInterceptor(metrics)])
+    async with serving(metrics, write_timeout_seconds=PATIENCE_SECONDS) as channel:
+        yield Calls(channel, registry)
+
+
+@pytest.fixture
+async def narrow_calls(metrics: Metrics, registry: CollectorRegistry) -> AsyncIterator[Calls]:
+    """Calls of a client that takes hardly anything before it is read, by a server that soon loses patience."""
+    options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
+    async with serving(metrics, write_timeout_seconds=WRITE_TIMEOUT_SECONDS, options=options) as channel:
+        yield Calls(channel, registry)
+
+
+@asynccontextmanager
+async def serving(
+    metrics: Metrics, *, write_timeout_seconds: float, options: Sequence[tuple[str, int]] = ()
+) -> AsyncIterator[grpc.aio.Channel]:
+    interceptor = CallInterceptor(metrics, write_timeout_seconds=write_timeout_seconds)
+    server = grpc.aio.server(interceptors=[interceptor])
     service = Service()
     server.add_generic_rpc_handlers(
         (handlers(service, "easel.test.Service"), handlers(service, "grpc.health.v1.Health"))
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield Calls(channel, registry)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
+        yield channel
     await server.stop(None)
 
 
@@ -141,6 +161,56 @@ async def test_a_client_that_goes_away_while_a_response_is_sent_cancels(calls: C
     await stream.read()
     stream.cancel()
     await calls.until_counted(STREAM, "CANCELLED")
+
+
+async def until_given_up(calls: Calls) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while calls.watchers != 0:  # noqa: ASYNC110  # a gauge tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_does_not_read_is_given_up_and_hears_of_it_when_it_does(narrow_calls: Calls) -> None:
+    stream = narrow_calls.stream(b"flood")
+    await stream.wait_for_connection()
+    await until_given_up(narrow_calls)
+    assert await stream.read() == bytes(100_000)
+    with pytest.raises(grpc.aio.AioRpcError) as ended:
+        await stream.read()
+    rich = rpc_status.from_call(ended.value)  # type: ignore[arg-type]  # its stubs know sync calls only
+    assert rich is not None
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert rich.details[0].Unpack(info)
+    assert rich.details[1].Unpack(retry)
+    assert (ended.value.code(), info.reason) == (grpc.StatusCode.UNAVAILABLE, "ERROR_REASON_SLOW_READER")
+    assert retry.retry_delay.seconds == 1
+    await narrow_calls.until_counted(STREAM, "UNAVAILABLE")
+
+
+async def test_a_client_that_was_given_up_counts_once_also_if_it_never_reads(narrow_calls: Calls) -> None:
+    stream = narrow_calls.stream(b"flood")
+    await stream.wait_for_connection()
+    await until_given_up(narrow_calls)
+    assert narrow_calls.count(STREAM, "UNAVAILABLE") == 0
+    stream.cancel()
+    await narrow_calls.until_counted(STREAM, "UNAVAILABLE")
+
+
+async def test_a_client_that_reads_slowly_is_borne_with(narrow_calls: Calls) -> None:
+    stream = narrow_calls.stream(b"flood")
+    for _ in range(8):
+        assert await stream.read() != grpc.aio.EOF
+        await asyncio.sleep(WRITE_TIMEOUT_SECONDS / 4)
+    stream.cancel()
+    await narrow_calls.until_counted(STREAM, "CANCELLED")
+
+
+async def test_a_stream_may_be_quiet_for_long(narrow_calls: Calls) -> None:
+    stream = narrow_calls.stream(b"wait")
+    assert await stream.read() == b"begun"
+    await asyncio.sleep(2 * WRITE_TIMEOUT_SECONDS)
+    assert narrow_calls.watchers == 1
+    stream.cancel()
+    await narrow_calls.until_counted(STREAM, "CANCELLED")
 
 
 async def test_what_is_not_ours_makes_no_labels(calls: Calls) -> None:

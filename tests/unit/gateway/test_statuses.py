@@ -22,6 +22,7 @@ EXAMPLES: list[errors.Error] = [
     errors.GenerationNotSucceeded("1", state="QUEUED"),
     errors.BacklogFull("tiny", backlog=5),
     errors.DatabaseUnavailable(),
+    errors.SlowReader(timeout_seconds=30),
     errors.ShuttingDown(),
 ]
 
@@ -55,7 +56,13 @@ def test_every_status_says_why(error: errors.Error) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [errors.BacklogFull("m", backlog=1), errors.DatabaseUnavailable(), errors.ShuttingDown()]
+    "error",
+    [
+        errors.BacklogFull("m", backlog=1),
+        errors.DatabaseUnavailable(),
+        errors.SlowReader(timeout_seconds=30),
+        errors.ShuttingDown(),
+    ],
 )
 def test_what_passes_says_when_to_try_again(error: errors.Error) -> None:
     _, rich = details_of(error)
