@@ -29,7 +29,9 @@ from gateway.loops import Loop
 from gateway.metrics import Metrics
 from gateway.progress import FLUSH_SECONDS, ProgressWriter
 from gateway.projection import Projection
+from gateway.recall import Recall
 from gateway.record import schema
+from gateway.record.adoption import Adoption
 from gateway.record.attempts import Attempts, RetryPolicy
 from gateway.record.database import Database
 from gateway.record.generations import Generations
@@ -37,6 +39,7 @@ from gateway.record.listing import Listing
 from gateway.record.models import Models
 from gateway.record.queue import Queue
 from gateway.record.removal import Removal
+from gateway.results import Results
 from gateway.retention import Retention
 from gateway.settings import GatewaySettings
 from gateway.sweep import Sweep
@@ -101,24 +104,33 @@ class Gateway:
         self._bus.on_connect(topology.nudge)
         self._hub = Hub(self._bus, generations)
         self._progress = ProgressWriter(self._bus, attempts)
+        bucket = Bucket(objects.connect(settings, endpoint=settings.s3_endpoint), name=settings.s3_bucket)
+        results = Results(
+            attempts,
+            Adoption(self._database, retention=settings.retention),
+            bucket,
+            announcements=announcements,
+            policy=policy,
+        )
+        recall = Recall(self._bus, results, metrics=metrics)
         claims = Claims(
             attempts,
             models,
+            recall,
             announcements=announcements,
             lease=settings.lease,
             on_new_model=topology.nudge,
             metrics=metrics,
         )
         self._worker_requests = WorkerRequests(self._bus, claims, metrics=metrics)
-        projection = Projection(
-            self._bus, self._database, attempts, announcements=announcements, policy=policy, metrics=metrics
-        )
+        projection = Projection(self._bus, self._database, results, metrics=metrics)
         sweep = Sweep(
             self._bus,
             attempts,
             queue,
             models,
             catalogue,
+            recall=recall,
             announcements=announcements,
             lease=settings.lease,
             policy=policy,
@@ -136,7 +148,7 @@ class Gateway:
         removal = Removal(self._database)
         retention = Retention(
             removal,
-            Bucket(objects.connect(settings, endpoint=settings.s3_endpoint), name=settings.s3_bucket),
+            bucket,
             retention=settings.retention,
             backup_age=settings.backup_age,
         )

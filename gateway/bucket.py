@@ -1,6 +1,7 @@
-"""The bucket of the pictures, as far as a gateway touches it: it removes what the record names."""
+"""The bucket of the pictures, as far as a gateway touches it: it looks for, and removes, what the record names."""
 
 import asyncio
+from collections.abc import Sequence
 
 import urllib3.exceptions
 from minio import Minio
@@ -28,6 +29,25 @@ class Bucket:
             StorageUnavailable: some may be left.
         """
         return await asyncio.to_thread(self._remove, prefix)
+
+    async def find_missing(self, objects: Sequence[tuple[str, int]]) -> list[str]:
+        """Find out which of these objects (key, size) are not there in their size.
+
+        Raises:
+            StorageUnavailable: nobody can tell.
+        """
+        there = await asyncio.gather(*(asyncio.to_thread(self._is_there, key, size) for key, size in objects))
+        return [key for (key, _), is_there in zip(objects, there, strict=True) if not is_there]
+
+    def _is_there(self, key: str, size_bytes: int) -> bool:
+        try:
+            return bool(self._client.stat_object(self._name, key).size == size_bytes)
+        except S3Error as error:
+            if error.code in ("NoSuchKey", "NoSuchBucket"):
+                return False
+            raise StorageUnavailable(f"cannot look for objects: {error.code}") from error
+        except _ERRORS as error:
+            raise StorageUnavailable(f"cannot look for objects: {error!r}") from error
 
     def _remove(self, prefix: str) -> int:
         try:

@@ -12,7 +12,7 @@ from loguru import logger
 from nats.aio.msg import Msg
 
 from easel import crash, subjects
-from easel.bus import Bus
+from easel.bus import Bus, BusUnavailable
 from easel.crash import CrashPoint
 from easel.v1.generation_pb2 import GenerationSpec
 from easel.v1.model_pb2 import Model
@@ -20,8 +20,10 @@ from easel.worker.v1.claim_pb2 import ClaimAnswer, ClaimRequest, ClaimResponse
 from easel.worker.v1.renew_pb2 import ReleaseRequest, ReleaseResponse, RenewRequest, RenewResponse
 from easel.worker.v1.task_pb2 import AttemptRef, Task
 from gateway.announcements import Announcements
+from gateway.bucket import StorageUnavailable
 from gateway.errors import DatabaseUnavailable
 from gateway.metrics import Metrics
+from gateway.recall import Recall
 from gateway.record.attempts import Attempt, Attempts, Grant, NotYet, Refusal
 from gateway.record.documents import from_json, to_json
 from gateway.record.generation import Change, State
@@ -38,6 +40,7 @@ class Claims:
         self,
         attempts: Attempts,
         models: Models,
+        recall: Recall,
         *,
         announcements: Announcements,
         lease: timedelta,
@@ -46,6 +49,7 @@ class Claims:
     ) -> None:
         self._attempts = attempts
         self._models = models
+        self._recall = recall
         self._announcements = announcements
         self._lease = lease
         self._on_new_model = on_new_model
@@ -57,6 +61,7 @@ class Claims:
 
         Raises:
             DatabaseUnavailable: nothing is known, it may have been granted; the worker hears nothing and asks again.
+            BusUnavailable, StorageUnavailable: it was not granted, since it may be drawn already.
         """
         response = await self._claim(request)
         self._metrics.count_claim(response.answer)
@@ -77,7 +82,7 @@ class Claims:
         self._note_models(name for name, _ in models)
         response = RenewResponse(
             dropped=[
-                AttemptRef(generation_id=attempt.generation_id, attempt=attempt.number)
+                AttemptRef(generation_id=attempt.generation_id, attempt=attempt.number, claim_id=attempt.claim_id)
                 for attempt in held
                 if attempt not in kept
             ]
@@ -101,6 +106,8 @@ class Claims:
         generation_id = _generation_id(request.generation_id)
         if generation_id is None:
             return ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_GONE)
+        # What is drawn already, and was only forgotten, is not drawn once more.
+        await self._recall.recall(generation_id)
         answer = await self._attempts.claim(
             generation_id,
             claim_id=request.claim_id,
@@ -115,7 +122,7 @@ class Claims:
             )
             announce = self._announcements.announce if answer.is_new else self._announcements.remind
             await announce(change)
-        return self._to_response(answer)
+        return self._to_response(answer, claim_id=request.claim_id)
 
     def _note_models(self, names: Iterable[str]) -> None:
         new = set(names) - self._known_models
@@ -123,7 +130,7 @@ class Claims:
         if new:
             self._on_new_model()
 
-    def _to_response(self, answer: Grant | Refusal | NotYet) -> ClaimResponse:
+    def _to_response(self, answer: Grant | Refusal | NotYet, *, claim_id: str) -> ClaimResponse:
         if isinstance(answer, NotYet):
             response = ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_NOT_YET)
             response.retry_after.FromTimedelta(answer.retry_after)
@@ -138,6 +145,7 @@ class Claims:
             spec=from_json(answer.resolved_spec, GenerationSpec()),
             object_prefix=answer.object_prefix,
             alone=answer.alone,
+            claim_id=claim_id,
         )
         task.lease.FromTimedelta(self._lease)
         return ClaimResponse(answer=ClaimAnswer.CLAIM_ANSWER_GRANTED, task=task)
@@ -188,7 +196,7 @@ class WorkerRequests:
         except DecodeError:
             self._metrics.unreadable_messages.inc()
             logger.warning("unreadable request on {}", message.subject, action="unreadable_request")
-        except (DatabaseUnavailable, nats.errors.Error) as error:
+        except (DatabaseUnavailable, BusUnavailable, StorageUnavailable, nats.errors.Error) as error:
             # The worker hears nothing, and asks again.
             logger.debug("no answer to {}: {}", message.subject, error, action="unanswered")
         except Exception:  # noqa: BLE001
@@ -197,7 +205,7 @@ class WorkerRequests:
 
 def _attempts(refs: Iterable[AttemptRef]) -> list[Attempt]:
     return [
-        Attempt(generation_id=generation_id, number=ref.attempt)
+        Attempt(generation_id=generation_id, number=ref.attempt, claim_id=ref.claim_id)
         for ref in refs
         if (generation_id := _generation_id(ref.generation_id)) is not None
     ]

@@ -14,6 +14,7 @@ from easel.bus import Bus
 from easel.worker.v1.progress_pb2 import ProgressReport
 from easel.worker.v1.task_pb2 import Nudge
 from gateway.errors import ShuttingDown
+from gateway.record.generation import Revision
 from gateway.record.generations import Generations
 from gateway.reports import read_report
 
@@ -30,6 +31,9 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.revision = 0
+        #: What the record said when it was last asked; for the watcher to compare, and to forget.
+        self.found: Revision | None = None
+        self._found: Revision | None = None
         self._report: ProgressReport | None = None
         self._report_with_preview: ProgressReport | None = None
         self._arrived = asyncio.Event()
@@ -39,6 +43,18 @@ class Mailbox:
         """Take note that the generation has come to a revision."""
         if revision > self.revision:
             self.revision = revision
+            self._arrived.set()
+
+    def compare(self, found: Revision, *, heard_of: int) -> None:
+        """Take note of what the record says of the generation, after the watcher had heard of a revision.
+
+        It is behind, or in another state, only if it was restored from a backup.
+        """
+        if found.number < heard_of < GONE:
+            self.revision = found.number
+            self._arrived.set()
+        if found != self._found:
+            self._found = self.found = found
             self._arrived.set()
 
     def receive(self, report: ProgressReport) -> None:
@@ -110,12 +126,20 @@ class Hub:
 
     async def recheck(self) -> None:
         """Look all watched generations up at once, so that a lost nudge never hangs a watcher."""
-        watched = list(self._mailboxes)
+        # What they have heard of by now was committed: the record can only be behind if it was restored.
+        watched = {
+            generation_id: [(mailbox, mailbox.revision) for mailbox in mailboxes]
+            for generation_id, mailboxes in self._mailboxes.items()
+        }
         if not watched:
             return
-        revisions = await self._generations.get_revisions(watched)
-        for generation_id in watched:
-            self._hear_of(generation_id, revisions.get(generation_id, GONE))
+        revisions = await self._generations.get_revisions(list(watched))
+        for generation_id, heard in watched.items():
+            found = revisions.get(generation_id)
+            self._hear_of(generation_id, GONE if found is None else found.number)
+            if found is not None:
+                for mailbox, heard_of in heard:
+                    mailbox.compare(found, heard_of=heard_of)
 
     def close(self) -> None:
         """End all watchers, present and to come."""

@@ -84,6 +84,11 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.recalled = Counter(
+            "easel_recalled",
+            "Results committed once more, since the record had forgotten them: it was restored from a backup.",
+            registry=registry,
+        )
         self.attempts_lost = Counter(
             "easel_attempts_lost", "Attempts whose lease ran out, their worker lost or hung.", registry=registry
         )

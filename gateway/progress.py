@@ -49,7 +49,7 @@ class ProgressWriter:
         report = read_report(message.data)
         if report is None:
             return
-        attempt = Attempt(generation_id=report.generation_id, number=report.progress.attempt)
+        attempt = Attempt(generation_id=report.generation_id, number=report.progress.attempt, claim_id=report.claim_id)
         sequence, _ = self._latest.get(attempt, (0, None))
         if sequence < report.sequence:
             progress = Progress()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Sequence
 
 import nats.errors
@@ -12,18 +11,16 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from sqlalchemy import text
 
-from easel import crash, subjects
+from easel import subjects
 from easel.bus import Bus, BusUnavailable
-from easel.crash import CrashPoint
 from easel.logs import annotate
 from easel.worker.v1.result_pb2 import Result
-from gateway.announcements import Announcements
+from gateway.bucket import StorageUnavailable
 from gateway.errors import DatabaseUnavailable
 from gateway.metrics import FAILED, LATE, SUCCEEDED, Metrics
-from gateway.record.attempts import Attempt, Attempts, RetryPolicy
 from gateway.record.database import Database
-from gateway.record.documents import to_json
 from gateway.record.generation import Change, State
+from gateway.results import Results, read_result
 
 BATCH = 64
 #: How many results are committed at the same time; any order will do, since each is fenced by its attempt.
@@ -38,21 +35,10 @@ _STORE_UNREADABLE = text("INSERT INTO unreadable_messages (subject, data, error)
 class Projection:
     """Commits results, each before it is acknowledged; all gateways share one consumer."""
 
-    def __init__(
-        self,
-        bus: Bus,
-        database: Database,
-        attempts: Attempts,
-        *,
-        announcements: Announcements,
-        policy: RetryPolicy,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, bus: Bus, database: Database, results: Results, *, metrics: Metrics) -> None:
         self._bus = bus
         self._database = database
-        self._attempts = attempts
-        self._announcements = announcements
-        self._policy = policy
+        self._results = results
         self._metrics = metrics
         self._subscription: JetStreamContext.PullSubscription | None = None
 
@@ -101,9 +87,13 @@ class Projection:
 
     async def _take(self, message: Msg) -> None:
         try:
-            await self._commit(_read(message))
+            await self._commit(read_result(message.data))
         except (BusUnavailable, DatabaseUnavailable):
             raise
+        except StorageUnavailable as error:
+            # Pictures of which the record has forgotten who stored them, and nobody can look: they alone have to wait.
+            logger.warning("a result waits: {}", error, action="result_waits")
+            await self._put_back([message])
         except Exception as error:  # noqa: BLE001
             # What cannot be read or committed never will be: it is stored and taken out of the way, never a stall.
             self._metrics.unreadable_messages.inc()
@@ -122,22 +112,10 @@ class Projection:
 
     async def _commit(self, result: Result) -> None:
         annotate(generation_id=result.generation_id, attempt=result.attempt)
-        attempt = Attempt(generation_id=result.generation_id, number=result.attempt)
-        change: Change | None
-        if result.HasField("success"):
-            images = [to_json(stored) for stored in result.success.images]
-            change = await self._attempts.succeed(
-                attempt, images=images, phase_times=to_json(result.success.phase_times)
-            )
-        else:
-            change = await self._attempts.fail(attempt, failure=to_json(result.failure), policy=self._policy)
-        crash.reach(CrashPoint.AFTER_PROJECTION)
+        change = await self._results.commit(result)
         self._metrics.results.labels(outcome=_outcome(change)).inc()
         if change is None:
             logger.info("a result came too late and changes nothing", action="late_result")
-            return
-        # Another attempt may be under way, or be hinted at: this result came first.
-        await self._announcements.announce(change, stop_workers=change.state.is_final)
 
     async def _acknowledge(self, message: Msg) -> None:
         try:
@@ -151,14 +129,3 @@ def _outcome(change: Change | None) -> str:
     if change is None:
         return LATE
     return SUCCEEDED if change.state == State.SUCCEEDED else FAILED
-
-
-def _read(message: Msg) -> Result:
-    result = Result.FromString(message.data)
-    uuid.UUID(result.generation_id)
-    if result.WhichOneof("outcome") is None:
-        raise ValueError("a result without an outcome")
-    if result.HasField("failure"):
-        # PostgreSQL has no NUL in a text, and what a library complains of may be one.
-        result.failure.message = result.failure.message.replace("\0", "")
-    return result

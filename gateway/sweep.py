@@ -1,7 +1,8 @@
 """The sweep: finds what was lost on the way and repairs it. Every gateway sweeps, with the same right."""
 
+import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -13,8 +14,10 @@ from loguru import logger
 from easel import subjects
 from easel.bus import Bus, BusUnavailable
 from gateway.announcements import Announcements
+from gateway.bucket import StorageUnavailable
 from gateway.catalogue import Catalogue
 from gateway.metrics import Metrics
+from gateway.recall import Recall
 from gateway.record.attempts import Attempts, RetryPolicy
 from gateway.record.models import Models
 from gateway.record.queue import Queue
@@ -23,6 +26,9 @@ Answer = TypeVar("Answer")
 
 #: A hint that was marked only just now may not have been published yet.
 HINT_GRACE = timedelta(seconds=3)
+
+#: How many overdue generations are looked for among the results at the same time.
+RECALL_CONCURRENCY = 8
 
 #: A worker that was not heard of for so long is forgotten.
 WORKER_RETENTION = timedelta(days=1)
@@ -45,7 +51,8 @@ class Sweep:
     Sure means: PostgreSQL and NATS have both been within reach for one full lease, so that every living worker had the
     time to renew and to hand in what it finished; and every result handed in before the mark has been projected. So
     after an outage finished work is recorded before anyone is declared lost; and under steady load, where some result
-    is always on its way, judging still goes on, one mark behind.
+    is always on its way, judging still goes on, one mark behind. A record that was restored from a backup may have
+    forgotten what it had projected; so what is overdue is looked for among the results once more.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class Sweep:
         models: Models,
         catalogue: Catalogue,
         *,
+        recall: Recall,
         announcements: Announcements,
         lease: timedelta,
         policy: RetryPolicy,
@@ -66,6 +74,7 @@ class Sweep:
         self._queue = queue
         self._models = models
         self._catalogue = catalogue
+        self._recall = recall
         self._announcements = announcements
         self._lease = lease
         self._policy = policy
@@ -115,15 +124,33 @@ class Sweep:
             return
         if self._mark is not None and await self._is_projected(self._mark):
             overdue_before = self._mark.time
-            lost = await self._attempts.requeue_lost(overdue_before=overdue_before, policy=self._policy)
+            overdue = await self._without_forgotten(await self._attempts.get_overdue(overdue_before=overdue_before))
+            lost = await self._attempts.requeue_lost(overdue_before=overdue_before, policy=self._policy, among=overdue)
             self._metrics.attempts_lost.inc(len(lost))
-            expired = await self._attempts.expire(overdue_before=overdue_before)
+            expired = await self._attempts.expire(overdue_before=overdue_before, among=overdue)
             # A worker that comes back with a lost attempt hears of it at its next renewal; an expired one is stopped.
             await self._announcements.announce(*lost)
             await self._announcements.announce(*expired, stop_workers=True)
             self._mark = None
         if self._mark is None:
             self._mark = await self._take_mark()
+
+    async def _without_forgotten(self, generation_ids: Sequence[str]) -> list[str]:
+        """Recall what the record has forgotten of these; leave out those of which nobody can tell now."""
+        judgeable: list[str] = []
+        slots = asyncio.Semaphore(RECALL_CONCURRENCY)
+
+        async def recall(generation_id: str) -> None:
+            async with slots:
+                try:
+                    await self._recall.recall(generation_id)
+                except StorageUnavailable as error:
+                    logger.warning("not judged: {}", error, action="not_judged", generation_id=generation_id)
+                else:
+                    judgeable.append(generation_id)
+
+        await asyncio.gather(*map(recall, generation_ids))
+        return judgeable
 
     def _is_steady(self) -> bool:
         """Whether everything has been within reach for a full lease, as far as this process was awake to see it."""

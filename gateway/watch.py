@@ -47,9 +47,8 @@ class Watching:
         """
         with self._hub.mailbox(position.generation_id) as mailbox:
             generation = await self._read(position, owner=owner)
-            # A token may be ahead of a record that was restored from a backup.
             if position.revision == 0 or position.revision >= generation.revision:
-                position = replace(position, revision=generation.revision)
+                position = _at(generation, position)
                 yield Sight(position=position, generation=generation)
             mailbox.hear_of(generation.revision)
             if generation.state == State.RUNNING:
@@ -57,10 +56,11 @@ class Watching:
             shown: Progress | None = None
             while not generation.state.is_final or position.revision < generation.revision:
                 reports = await mailbox.wait()
-                if mailbox.revision > position.revision:
-                    for generation in await self._changes(position, owner=owner):
-                        position = replace(position, revision=generation.revision)
-                        yield Sight(position=position, generation=generation)
+                shown_state = generation.state
+                for generation in await self._transitions(mailbox, position, shown_state, owner=owner):
+                    position = _at(generation, position)
+                    mailbox.hear_of(position.revision)
+                    yield Sight(position=position, generation=generation)
                 for report in reports:
                     if _is_news(report, generation, position):
                         position = replace(position, attempt=report.progress.attempt, sequence=report.sequence)
@@ -73,6 +73,14 @@ class Watching:
         if generation is None:
             raise GenerationNotFound(position.generation_id)
         return generation
+
+    async def _transitions(self, mailbox: Mailbox, position: Position, state: State, *, owner: str) -> list[Generation]:
+        """Read what a mailbox has heard of: each change since a position, or the present of a record that went back."""
+        found, mailbox.found = mailbox.found, None
+        went_another_way = found is not None and found.number == position.revision and found.state != state
+        if mailbox.revision < position.revision or went_another_way:
+            return [await self._read(position, owner=owner)]
+        return await self._changes(position, owner=owner) if mailbox.revision > position.revision else []
 
     async def _changes(self, position: Position, *, owner: str) -> list[Generation]:
         found = await self._generations.get_history(
@@ -90,12 +98,20 @@ class Watching:
             mailbox.receive(checked)
 
 
+def _at(generation: Generation, position: Position) -> Position:
+    """Move a position on to a generation; or back, with a record that was restored from a backup."""
+    if generation.revision < position.revision:
+        return Position(generation_id=generation.id, revision=generation.revision)
+    return replace(position, revision=generation.revision)
+
+
 def _is_news(report: ProgressReport, generation: Generation, position: Position) -> bool:
     """Whether a report is of the current attempt, and later than what the watcher saw."""
     attempt = report.progress.attempt
     return (
         generation.state == State.RUNNING
         and attempt == generation.attempt
+        and report.claim_id in ("", generation.claim_id)
         and (attempt, report.sequence) > (position.attempt, position.sequence)
     )
 

@@ -49,7 +49,8 @@ class Event:
 class Position:
     """How far a watcher has come: drops what a new stream repeats, and what arrives after it has become stale.
 
-    Changes of state are told apart by their revision. Progress is a worker's (attempt, step, phase), which only grows,
+    Changes of state are told apart by their revision, which goes back only when the service was restored from a backup:
+    no stream repeats more than the last one. Progress is a worker's (attempt, step, phase), which only grows,
     or the queue's, which only counts while no worker is at work. Each picture's previews are told apart by their step.
     """
 
@@ -89,8 +90,12 @@ class Position:
         return kind == "preview" and self._show(message.preview)
 
     def _change_state(self, generation: Generation) -> bool:
-        if self.generation is not None and generation.revision <= self.generation.revision:
-            return False
+        if self.generation is not None:
+            if (generation.revision, generation.state) == (self.generation.revision, self.generation.state):
+                return False
+            if generation.revision <= self.generation.revision:
+                # The service was restored from a backup: it goes on from there, and gives attempts out again.
+                self._begin(generation.attempt_count)
         self.generation = generation
         if generation.state == GenerationState.GENERATION_STATE_QUEUED:
             # What is still under way from an attempt that was lost must not be taken for its successor's.

@@ -31,6 +31,9 @@ class Attempt:
 
     generation_id: str
     number: int
+    #: The claim that made it. A record that was restored from a backup gives numbers out again, and never a claim.
+    #: Empty from workers of an earlier version, for whom the number alone counts.
+    claim_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,7 @@ class Attempts:
         if not attempts:
             return set()
         rows = await self._database.execute(_RENEW, {**_arrays(attempts), "lease": lease})
-        return {Attempt(generation_id=row.id, number=row.attempt) for row in rows}
+        return {Attempt(generation_id=row.id, number=row.attempt, claim_id=row.named) for row in rows}
 
     async def release(self, attempts: Sequence[Attempt]) -> list[Change]:
         """Put these attempts' generations back into the queue, at no cost to them."""
@@ -130,6 +133,7 @@ class Attempts:
         parameters = {
             "id": attempt.generation_id,
             "attempt": attempt.number,
+            "claim_id": attempt.claim_id,
             "images": json.dumps(list(images)),
             "phase_times": json.dumps(phase_times),
             "retention": self._retention,
@@ -148,6 +152,7 @@ class Attempts:
         parameters = {
             "id": attempt.generation_id,
             "attempt": attempt.number,
+            "claim_id": attempt.claim_id,
             "failure": json.dumps(document),
             "told": f"{str(document['reason']).removeprefix('FAILURE_REASON_')}: {told.message}",
             "retryable": told.retryable,
@@ -162,26 +167,48 @@ class Attempts:
         if not reports:
             return
         sent = [
-            {"id": attempt.generation_id, "number": attempt.number, "sequence": sequence, "progress": progress}
+            {
+                "id": attempt.generation_id,
+                "number": attempt.number,
+                "claim": attempt.claim_id,
+                "sequence": sequence,
+                "progress": progress,
+            }
             for attempt, sequence, progress in reports
         ]
         await self._database.execute(_SAVE_PROGRESS, {"sent": json.dumps(sent)})
 
     # What the sweep does.
 
-    async def requeue_lost(self, *, overdue_before: datetime, policy: RetryPolicy) -> list[Change]:
-        """Take generations from workers whose leases ran out before a time: back to the queue, or FAILED for good."""
+    async def get_overdue(self, *, overdue_before: datetime) -> list[str]:
+        """Read which generations would be taken from their workers or expire next, as overdue before a time."""
+        parameters = {"overdue_before": overdue_before, "rows": SWEEP_ROWS}
+        return list((await self._database.execute(_OVERDUE, parameters)).scalars())
+
+    async def requeue_lost(
+        self, *, overdue_before: datetime, policy: RetryPolicy, among: Sequence[str] | None = None
+    ) -> list[Change]:
+        """Take generations from workers whose leases ran out before a time: back to the queue, or FAILED for good.
+
+        Only some of those given in `among`, unless that is None.
+        """
         parameters = {
             "overdue_before": overdue_before,
             "rows": SWEEP_ROWS,
+            "among": None if among is None else list(among),
             **_policy(policy),
             "retention": self._retention,
         }
         return read_changes(await self._database.execute(_REQUEUE_LOST, parameters))
 
-    async def expire(self, *, overdue_before: datetime) -> list[Change]:
-        """Expire generations whose deadlines passed before a time."""
-        parameters = {"overdue_before": overdue_before, "rows": SWEEP_ROWS, "retention": self._retention}
+    async def expire(self, *, overdue_before: datetime, among: Sequence[str] | None = None) -> list[Change]:
+        """Expire generations whose deadlines passed before a time; only some of those in `among`, unless it is None."""
+        parameters = {
+            "overdue_before": overdue_before,
+            "rows": SWEEP_ROWS,
+            "among": None if among is None else list(among),
+            "retention": self._retention,
+        }
         return read_changes(await self._database.execute(_EXPIRE, parameters))
 
     async def get_time(self) -> datetime:
@@ -191,12 +218,21 @@ class Attempts:
 
 
 def _arrays(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
-    return {"ids": [one.generation_id for one in attempts], "numbers": [one.number for one in attempts]}
+    return {
+        "ids": [one.generation_id for one in attempts],
+        "numbers": [one.number for one in attempts],
+        "claims": [one.claim_id for one in attempts],
+    }
 
 
 def _policy(policy: RetryPolicy) -> dict[str, Any]:
     return {"max_lost": policy.max_lost_attempts, "backoff": policy.backoff, "max_backoff": MAX_BACKOFF}
 
+
+_HELD = """
+    unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[]), CAST(:claims AS text[])) AS held (held_id, number, named)
+"""
+_IS_HELD = "id = held_id AND state = 'RUNNING' AND attempt = number AND named IN ('', claim_id)"
 
 _CLAIM = text("""
     WITH claimed AS (
@@ -224,19 +260,16 @@ _STANDING = text(f"""
     {WITH_ATTEMPT} WHERE id = :id
 """)
 
-_RENEW = text("""
-    UPDATE generations SET lease_expire_time = now() + CAST(:lease AS interval)
-    FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[])) AS held (held_id, number)
-    WHERE id = held_id AND state = 'RUNNING' AND attempt = number
-    RETURNING id, attempt
+_RENEW = text(f"""
+    UPDATE generations SET lease_expire_time = now() + CAST(:lease AS interval) FROM {_HELD} WHERE {_IS_HELD}
+    RETURNING id, attempt, named
 """)
 
-_RELEASE = text("""
+_RELEASE = text(f"""
     WITH released AS (
         UPDATE generations
         SET state = 'QUEUED', available_time = now(), dispatched_time = NULL, lease_expire_time = NULL
-        FROM unnest(CAST(:ids AS uuid[]), CAST(:numbers AS integer[])) AS held (held_id, number)
-        WHERE id = held_id AND state = 'RUNNING' AND attempt = number
+        FROM {_HELD} WHERE {_IS_HELD}
         RETURNING id, attempt, revision, state, model
     ), ended AS (
         UPDATE attempts SET outcome = 'RELEASED', end_time = now() FROM released
@@ -249,7 +282,10 @@ _SUCCEED = text(f"""
     WITH target AS (
         SELECT id FROM generations
         WHERE id = :id AND state IN ('QUEUED', 'RUNNING')
-          AND EXISTS (SELECT FROM attempts WHERE generation_id = :id AND number = :attempt)
+          AND EXISTS (
+              SELECT FROM attempts
+              WHERE generation_id = :id AND number = :attempt AND CAST(:claim_id AS text) IN ('', attempts.claim_id)
+          )
         FOR UPDATE
     ), won AS (
         UPDATE generations
@@ -294,7 +330,7 @@ _FAIL = text(f"""
                 WHEN NOT :retryable THEN CAST(:failure AS jsonb)
                 WHEN {_IS_LAST_LOSS} THEN {_DEAD_LETTER.format(how="'failed with ' || CAST(:told AS text)")}
             END
-        WHERE id = :id AND state = 'RUNNING' AND attempt = :attempt
+        WHERE id = :id AND state = 'RUNNING' AND attempt = :attempt AND CAST(:claim_id AS text) IN ('', claim_id)
         RETURNING id, attempt, revision, state, model, failure ->> 'reason' AS failure_reason
     ), ended AS (
         UPDATE attempts SET outcome = 'FAILED', failure = CAST(:failure AS jsonb), end_time = now() FROM failed
@@ -308,14 +344,25 @@ _SAVE_PROGRESS = text("""
     WITH newer AS (
         SELECT generation_id, attempts.number, report.sequence, report.progress
         FROM attempts JOIN jsonb_to_recordset(CAST(:sent AS jsonb))
-          AS report (id uuid, number integer, sequence bigint, progress jsonb)
-          ON generation_id = report.id AND attempts.number = report.number
+          AS report (id uuid, number integer, claim text, sequence bigint, progress jsonb)
+          ON generation_id = report.id AND attempts.number = report.number AND claim IN ('', claim_id)
         WHERE progress_sequence < report.sequence AND outcome IS NULL
         ORDER BY generation_id FOR UPDATE OF attempts
     )
     UPDATE attempts SET progress = newer.progress, progress_sequence = newer.sequence FROM newer
     WHERE attempts.generation_id = newer.generation_id AND attempts.number = newer.number
 """)
+
+# In the order, and as many, as the two statements take that follow.
+_OVERDUE = text("""
+    (SELECT id FROM generations WHERE state = 'RUNNING' AND lease_expire_time < :overdue_before
+     ORDER BY id LIMIT :rows)
+    UNION
+    (SELECT id FROM generations WHERE state IN ('QUEUED', 'RUNNING') AND deadline_time < :overdue_before
+     ORDER BY deadline_time LIMIT :rows)
+""")
+
+_AMONG = "(CAST(:among AS uuid[]) IS NULL OR id = ANY(CAST(:among AS uuid[])))"
 
 _REQUEUE_LOST = text(f"""
     WITH lost AS (
@@ -324,7 +371,7 @@ _REQUEUE_LOST = text(f"""
                 WHEN lost_attempts >= :max_lost THEN {_DEAD_LETTER.format(how="'was lost with its worker'")}
             END
         WHERE id IN (
-            SELECT id FROM generations WHERE state = 'RUNNING' AND lease_expire_time < :overdue_before
+            SELECT id FROM generations WHERE state = 'RUNNING' AND lease_expire_time < :overdue_before AND {_AMONG}
             ORDER BY id LIMIT :rows FOR UPDATE SKIP LOCKED
         ) AND state = 'RUNNING' AND lease_expire_time < :overdue_before
         RETURNING id, attempt, revision, state, model, failure ->> 'reason' AS failure_reason
@@ -338,7 +385,8 @@ _REQUEUE_LOST = text(f"""
 _EXPIRE = text(f"""
     UPDATE generations SET state = 'EXPIRED', {END}
     WHERE id IN (
-        SELECT id FROM generations WHERE state IN ('QUEUED', 'RUNNING') AND deadline_time < :overdue_before
+        SELECT id FROM generations
+        WHERE state IN ('QUEUED', 'RUNNING') AND deadline_time < :overdue_before AND {_AMONG}
         ORDER BY deadline_time LIMIT :rows FOR UPDATE SKIP LOCKED
     ) AND state IN ('QUEUED', 'RUNNING')
     RETURNING id, revision, state, model

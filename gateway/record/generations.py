@@ -12,7 +12,7 @@ from sqlalchemy import text
 from easel.v1.generation_pb2 import GenerationSpec
 from gateway.record.database import Database, Transaction
 from gateway.record.documents import Json, to_json
-from gateway.record.generation import Change, Event, Generation, State
+from gateway.record.generation import Change, Event, Generation, Revision, State
 from gateway.record.statements import END, WITH_ATTEMPT, read_change
 
 
@@ -134,10 +134,10 @@ class Generations:
         ]
         return Generation.from_row(row), events
 
-    async def get_revisions(self, generation_ids: Sequence[str]) -> dict[str, int]:
-        """Read the revisions of many generations at once."""
+    async def get_revisions(self, generation_ids: Sequence[str]) -> dict[str, Revision]:
+        """Read how far many generations have come, at once."""
         rows = await self._database.execute(_REVISIONS, {"ids": list(generation_ids)})
-        return {row.id: row.revision for row in rows}
+        return {row.id: Revision(row.revision, State(row.state)) for row in rows}
 
     async def cancel_generation(self, generation_id: str, *, owner: str) -> Change | None:
         """Cancel a generation unless it is final, and say whether that changed anything."""
@@ -177,7 +177,7 @@ _HISTORY = text(f"""
     {WITH_ATTEMPT} WHERE id = :id AND owner = :owner AND delete_time IS NULL
 """)
 
-_REVISIONS = text("SELECT id, revision FROM generations WHERE id = ANY(CAST(:ids AS uuid[]))")
+_REVISIONS = text("SELECT id, revision, state FROM generations WHERE id = ANY(CAST(:ids AS uuid[]))")
 
 _CANCEL = text(f"""
     UPDATE generations SET state = 'CANCELLED', {END}

@@ -127,7 +127,7 @@ async def test_it_keeps_the_request_id_it_is_given() -> None:
 
 async def test_what_a_resumed_stream_repeats_is_not_seen_twice_and_progress_never_goes_back() -> None:
     first = says(queued, running, progress(4), progress(5), then=UNAVAILABLE)
-    second = says(queued, running, progress(3), progress(5), progress(6), running, succeeded, succeeded)
+    second = says(running, progress(3), progress(5), progress(6), running, succeeded, succeeded)
     async with ScriptedServer(first, second) as server:
         events = await draw(server)
     assert seen(events) == ["r1", "r2", 4, 5, 5, 6, "r3"]
@@ -153,6 +153,27 @@ async def test_a_new_attempt_starts_again_and_the_lost_one_is_not_heard_of_any_m
         events = await draw(server)
     assert seen(events) == ["r1", "r2", 5, "r2", "r3", 0, "r4", 1, "r5"]
     assert [event.preview is not None for event in events].count(True) == 1
+
+
+async def test_a_service_that_was_restored_from_a_backup_is_followed_to_the_end() -> None:
+    lost = transition(QUEUED, revision=3, attempts=1)
+    again = transition(RUNNING, revision=4, attempts=2)
+    first = says(queued, running, lost, again, progress(5, attempt=2), then=UNAVAILABLE)
+    waits = progress(0, attempt=0, phase=Phase.PHASE_UNSPECIFIED, queue_position=1)
+    second = says(queued, waits, running, progress(1), succeeded)
+    async with ScriptedServer(first, second) as server:
+        events = await draw(server)
+    assert seen(events) == ["r1", "r2", "r3", "r4", 5, "r1", 0, "r2", 1, "r3"]
+
+
+async def test_a_service_that_was_restored_and_has_come_as_far_another_way_is_followed_to_the_end() -> None:
+    first = says(queued, running, transition(QUEUED, revision=3, attempts=1), then=UNAVAILABLE)
+    async with ScriptedServer(first, says(succeeded)) as server:
+        events = await draw(server)
+    assert [(event.generation.revision, event.generation.state) for event in events[-2:]] == [
+        (3, QUEUED),
+        (3, SUCCEEDED),
+    ]
 
 
 async def test_it_breaks_again_and_again_and_still_sees_everything_once() -> None:

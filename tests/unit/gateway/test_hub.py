@@ -9,6 +9,7 @@ import pytest
 from easel.worker.v1.progress_pb2 import ProgressReport
 from gateway.errors import ShuttingDown
 from gateway.hub import Hub, Mailbox
+from gateway.record.generation import Revision, State
 
 
 async def test_a_slow_reader_gets_the_latest_progress_only() -> None:
@@ -86,7 +87,7 @@ async def test_a_closed_hub_ends_watchers_present_and_to_come() -> None:
 
 async def test_looks_up_what_is_watched_and_nothing_else() -> None:
     generations = AsyncMock()
-    generations.get_revisions.return_value = {"1": 5}
+    generations.get_revisions.return_value = {"1": Revision(5, State.RUNNING)}
     hub = Hub(AsyncMock(), generations)
     await hub.recheck()
     generations.get_revisions.assert_not_called()

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from easel.bus import BusUnavailable
 from easel.v1.generation_pb2 import Failure
 from easel.worker.v1.result_pb2 import Result, Success
+from gateway.bucket import StorageUnavailable
 from gateway.errors import DatabaseUnavailable
 from gateway.metrics import Metrics
 from gateway.projection import CONCURRENCY, Projection
@@ -24,15 +25,15 @@ def subscription() -> AsyncMock:
 
 
 @pytest.fixture
-def attempts() -> AsyncMock:
+def results() -> AsyncMock:
     return AsyncMock()
 
 
 @pytest.fixture
-def projection(subscription: AsyncMock, attempts: AsyncMock, metrics: Metrics) -> Projection:
+def projection(subscription: AsyncMock, results: AsyncMock, metrics: Metrics) -> Projection:
     bus = AsyncMock()
     bus.jetstream = Mock(pull_subscribe_bind=AsyncMock(return_value=subscription))
-    return Projection(bus, AsyncMock(), attempts, announcements=AsyncMock(), policy=Mock(), metrics=metrics)
+    return Projection(bus, AsyncMock(), results, metrics=metrics)
 
 
 def message(result: Result) -> AsyncMock:
@@ -53,13 +54,13 @@ async def test_a_subscription_that_failed_is_ended_and_not_only_forgotten(
 
 
 async def test_results_are_counted_by_what_they_came_to(
-    projection: Projection, subscription: AsyncMock, attempts: AsyncMock, registry: CollectorRegistry
+    projection: Projection, subscription: AsyncMock, results: AsyncMock, registry: CollectorRegistry
 ) -> None:
     success = message(Result(generation_id=GENERATION, success=Success()))
     failure = message(Result(generation_id=GENERATION, failure=Failure()))
     subscription.fetch.return_value = [success, success, failure, failure, failure]
-    attempts.succeed.side_effect = [change(State.SUCCEEDED), None]
-    attempts.fail.side_effect = [change(State.FAILED), change(State.QUEUED), None]
+    changes = [State.SUCCEEDED, None, State.FAILED, State.QUEUED, None]
+    results.commit.side_effect = [None if state is None else change(state) for state in changes]
     await projection.project()
     counts = {
         outcome: registry.get_sample_value("easel_results_total", {"outcome": outcome})
@@ -74,6 +75,18 @@ async def test_unreadable_results_are_counted(
     subscription.fetch.return_value = [AsyncMock(data=b"\xff"), message(Result(generation_id="none"))]
     await projection.project()
     assert registry.get_sample_value("easel_unreadable_messages_total") == 2
+
+
+async def test_what_waits_for_the_storage_is_put_back_and_keeps_nobody(
+    projection: Projection, subscription: AsyncMock, results: AsyncMock, registry: CollectorRegistry
+) -> None:
+    waiting, other = (message(Result(generation_id=GENERATION, success=Success())) for _ in range(2))
+    subscription.fetch.return_value = [waiting, other]
+    results.commit.side_effect = [StorageUnavailable("out of reach"), change(State.SUCCEEDED)]
+    await projection.project()
+    assert (waiting.nak.await_count, waiting.ack_sync.await_count) == (1, 0)
+    assert (other.nak.await_count, other.ack_sync.await_count) == (0, 1)
+    assert registry.get_sample_value("easel_unreadable_messages_total") == 0
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import nats.js.errors
 import pytest
 
 from easel.bus import BusUnavailable
+from gateway.bucket import StorageUnavailable
 from gateway.errors import DatabaseUnavailable
 from gateway.metrics import Metrics
 from gateway.record.attempts import RetryPolicy
@@ -35,10 +36,12 @@ class World:
         self.attempts = AsyncMock()
         self.queue = AsyncMock()
         self.attempts.get_time.side_effect = self.database_time
+        self.attempts.get_overdue.return_value = []
         self.attempts.requeue_lost.return_value = []
         self.attempts.expire.return_value = []
         self.queue.get_dispatched.return_value = {}
         self.queue.unmark_dispatched.return_value = 0
+        self.recall = AsyncMock()
         self.hints: dict[str, int] = {}
         self.catalogue = Mock(models={"tiny": object()})
         self.sweep = Sweep(
@@ -47,6 +50,7 @@ class World:
             self.queue,
             AsyncMock(),
             self.catalogue,
+            recall=self.recall,
             announcements=AsyncMock(),
             lease=LEASE,
             policy=RetryPolicy(max_lost_attempts=5, backoff=timedelta(0)),
@@ -99,7 +103,7 @@ async def test_judges_nothing_before_a_full_lease_has_passed_and_then_what_was_o
     marked = await world.database_time()
     await world.round()
     assert world.judged == [marked]
-    assert world.attempts.expire.await_args.kwargs == {"overdue_before": marked}
+    assert world.attempts.expire.await_args.kwargs == {"overdue_before": marked, "among": []}
 
 
 async def test_goes_on_judging_one_mark_behind(world: World) -> None:
@@ -144,6 +148,29 @@ async def test_waits_until_the_results_handed_in_before_the_mark_are_projected(w
     world.last_sequence, world.ack_floor, world.pending = 20, 7, 13
     await world.round()
     assert world.judged == [marked]
+
+
+async def test_what_is_overdue_is_looked_for_among_the_results_before_it_is_judged(world: World) -> None:
+    world.attempts.get_overdue.return_value = ["forgotten", "lost"]
+    looked_for: list[str] = []
+    world.recall.recall.side_effect = looked_for.append
+    world.attempts.requeue_lost.side_effect = lambda **_: [] if sorted(looked_for) == ["forgotten", "lost"] else None
+    await world.rounds(LEASE.total_seconds() + 2)
+    for judging in (world.attempts.requeue_lost, world.attempts.expire):
+        assert sorted(judging.await_args.kwargs["among"]) == ["forgotten", "lost"]
+
+
+async def test_what_storage_keeps_from_being_recalled_is_not_judged_and_the_others_are(world: World) -> None:
+    world.attempts.get_overdue.return_value = ["hidden", "lost"]
+
+    async def recall(generation_id: str) -> None:
+        if generation_id == "hidden":
+            raise StorageUnavailable
+
+    world.recall.recall.side_effect = recall
+    await world.rounds(LEASE.total_seconds() + 2)
+    assert world.attempts.requeue_lost.await_args.kwargs["among"] == ["lost"]
+    assert world.attempts.expire.await_args.kwargs["among"] == ["lost"]
 
 
 async def test_a_stream_made_anew_voids_the_mark(world: World) -> None:

@@ -1,6 +1,7 @@
 """Watching: what a watcher is shown, and what not."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import AsyncMock
@@ -11,7 +12,7 @@ from easel.v1.generation_pb2 import GenerationSpec
 from easel.worker.v1.progress_pb2 import ProgressReport
 from gateway.errors import GenerationNotFound
 from gateway.hub import Hub
-from gateway.record.generation import Event, Generation, State
+from gateway.record.generation import Event, Generation, Revision, State
 from gateway.reports import MAX_PREVIEW_BYTES
 from gateway.resume_token import Position
 from gateway.watch import Sight, Watching
@@ -51,8 +52,10 @@ def generation(state: State, *, revision: int, attempt: int) -> Generation:
     )
 
 
-def report_of(*, attempt: int, sequence: int, step: int = 0, preview: bytes = b"") -> ProgressReport:
-    report = ProgressReport(generation_id=ID, sequence=sequence)
+def report_of(
+    *, attempt: int, sequence: int, step: int = 0, preview: bytes = b"", claim_id: str = ""
+) -> ProgressReport:
+    report = ProgressReport(generation_id=ID, sequence=sequence, claim_id=claim_id)
     report.progress.attempt = attempt
     report.progress.step = step
     if preview:
@@ -70,6 +73,7 @@ class Life:
         self.generations = AsyncMock()
         self.generations.get_generation.side_effect = self._get
         self.generations.get_history.side_effect = self._get_history
+        self.claim_id: str | None = None
         self.bus = AsyncMock()
         self.bus.last.return_value = None
         self.hub = Hub(self.bus, self.generations)
@@ -82,10 +86,20 @@ class Life:
         if nudge:
             self.hub._hear_of(ID, revision)
 
-    def report(self, *, attempt: int, sequence: int, step: int = 0, preview: bytes = b"") -> None:
-        report = report_of(attempt=attempt, sequence=sequence, step=step, preview=preview)
+    def report(self, *, attempt: int, sequence: int, step: int = 0, preview: bytes = b"", claim_id: str = "") -> None:
+        report = report_of(attempt=attempt, sequence=sequence, step=step, preview=preview, claim_id=claim_id)
         for mailbox in self.hub._mailboxes[ID]:
             mailbox.receive(report)
+
+    async def restore(self, *, revision: int) -> None:
+        """Forget what came after a revision, and find that out."""
+        del self.events[revision:]
+        await self.recheck()
+
+    async def recheck(self) -> None:
+        last = self.events[-1]
+        self.generations.get_revisions.return_value = {ID: Revision(last.revision, last.state)}
+        await self.hub.recheck()
 
     def watch(self, *, revision: int = 0, attempt: int = 0, sequence: int = 0) -> "Watcher":
         position = Position(generation_id=ID, revision=revision, attempt=attempt, sequence=sequence)
@@ -93,7 +107,8 @@ class Life:
 
     async def _get(self, generation_id: str, *, owner: str) -> Generation:
         last = self.events[-1]
-        return generation(last.state, revision=last.revision, attempt=last.attempt)
+        current = generation(last.state, revision=last.revision, attempt=last.attempt)
+        return replace(current, claim_id=self.claim_id)
 
     async def _get_history(
         self, generation_id: str, *, owner: str, after_revision: int
@@ -143,8 +158,7 @@ async def test_a_lost_nudge_is_repaired_by_the_recheck(life: Life) -> None:
     watcher = life.watch()
     await watcher.next()
     life.change(State.CANCELLED, attempt=0, nudge=False)
-    life.generations.get_revisions.return_value = {ID: 2}
-    await life.hub.recheck()
+    await life.recheck()
     assert await watcher.states(1) == [State.CANCELLED]
     assert await watcher.next() is None
 
@@ -273,6 +287,79 @@ async def test_a_token_ahead_of_a_restored_record_is_shown_the_present(life: Lif
     assert await watcher.states(1) == [State.QUEUED]
     life.change(State.CANCELLED, attempt=0)
     assert await watcher.states(1) == [State.CANCELLED]
+
+
+async def test_a_token_ahead_of_a_restored_record_hides_no_progress(life: Life) -> None:
+    life.change(State.RUNNING, attempt=1)
+    watcher = life.watch(revision=4, attempt=1, sequence=400)
+    assert await watcher.states(1) == [State.RUNNING]
+    life.report(attempt=1, sequence=1, step=1)
+    assert await watcher.seen() == ("progress", 1, 1)
+
+
+async def test_a_watcher_of_a_record_that_is_restored_meanwhile_is_shown_the_present_and_then_every_change(
+    life: Life,
+) -> None:
+    life.change(State.RUNNING, attempt=1)
+    life.change(State.QUEUED, attempt=1)
+    watcher = life.watch()
+    assert await watcher.states(1) == [State.QUEUED]
+    life.change(State.RUNNING, attempt=2)
+    assert await watcher.states(1) == [State.RUNNING]
+    await life.restore(revision=2)
+    assert await watcher.states(1) == [State.RUNNING]
+    life.change(State.SUCCEEDED, attempt=1)
+    sight = await watcher.next()
+    assert sight is not None
+    assert sight.position.revision == 3
+    assert await watcher.next() is None
+
+
+async def test_a_record_that_was_restored_to_what_was_not_seen_yet_is_no_news(life: Life) -> None:
+    watcher = life.watch()
+    assert await watcher.states(1) == [State.QUEUED]
+    life.change(State.RUNNING, attempt=1)
+    await life.restore(revision=1)
+    life.change(State.CANCELLED, attempt=0)
+    assert await watcher.states(1) == [State.CANCELLED]
+    assert await watcher.next() is None
+
+
+async def test_a_watcher_of_a_restored_record_that_went_as_far_another_way_sees_its_end(life: Life) -> None:
+    watcher = life.watch()
+    life.change(State.RUNNING, attempt=1)
+    assert await watcher.states(1) == [State.RUNNING]
+    life.change(State.QUEUED, attempt=1)
+    assert await watcher.states(1) == [State.QUEUED]
+    await life.recheck()
+    del life.events[1:]
+    life.change(State.RUNNING, attempt=1)
+    life.change(State.SUCCEEDED, attempt=1)
+    await life.recheck()
+    assert await watcher.states(1) == [State.SUCCEEDED]
+    assert await watcher.next() is None
+
+
+async def test_a_recheck_that_finds_what_is_known_is_no_news(life: Life) -> None:
+    watcher = life.watch()
+    assert await watcher.states(1) == [State.QUEUED]
+    await life.recheck()
+    await life.recheck()
+    life.change(State.CANCELLED, attempt=0)
+    assert await watcher.states(1) == [State.CANCELLED]
+    assert life.generations.get_generation.await_count == 1
+
+
+async def test_progress_of_the_same_number_by_another_claim_is_dropped(life: Life) -> None:
+    life.change(State.RUNNING, attempt=1)
+    life.claim_id = "c2"
+    watcher = life.watch()
+    await watcher.next()
+    life.report(attempt=1, sequence=400, step=19, claim_id="c1")
+    waiting = asyncio.ensure_future(watcher.seen())
+    await asyncio.sleep(0)
+    life.report(attempt=1, sequence=1, step=1, claim_id="c2")
+    assert await waiting == ("progress", 1, 1)
 
 
 async def test_what_is_not_there_is_not_found(life: Life) -> None:
