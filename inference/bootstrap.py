@@ -233,7 +233,12 @@ def _name_of(settings: WorkerSettings, card: models.Card) -> str:
 
 def _connect_to_storage(settings: WorkerSettings) -> Minio:
     try:
-        return objects.connect(settings, endpoint=settings.s3_endpoint)
+        return objects.connect(
+            settings,
+            endpoint=settings.s3_endpoint,
+            # A server that hangs must not take longer for a single try than there is for all of them.
+            read_timeout_seconds=min(objects.READ_TIMEOUT_SECONDS, settings.upload_timeout_seconds),
+        )
     except ValueError as error:
         raise Misconfigured("s3_endpoint", str(error)) from error
 

@@ -1,5 +1,6 @@
 """Loopback ports for one stack, none of which another stack will take."""
 
+import itertools
 import random
 import socket
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ class PortBlock:
     def __init__(self, guard: socket.socket) -> None:
         self._guard = guard
         self.base: int = guard.getsockname()[1]
-        self._left = iter(range(self.base + 1, self.base + BLOCK_SIZE))
+        self._left: Iterator[int] = iter(range(self.base + 1, self.base + BLOCK_SIZE))
 
     @classmethod
     def claim(cls, *, preferred: int | None = None) -> "PortBlock":
@@ -57,6 +58,10 @@ class PortBlock:
             if is_free(port) and is_free(port + GRPC_OFFSET):
                 return port
         raise NoFreePort(f"the ports after {self.base} are used up")
+
+    def give_back(self, port: int) -> None:
+        """Take back a port that nobody uses any more; it is given out again after all others."""
+        self._left = itertools.chain(self._left, [port])
 
     def release(self) -> None:
         """Leave the block to others."""

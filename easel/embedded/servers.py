@@ -91,6 +91,11 @@ class Servers:
         except NoFreePort as error:
             raise StackFailed(f"no ports for so many processes: {error}") from error
 
+    def give_back_port(self, port: int) -> None:
+        """Take back a port whose process has ended for good."""
+        if self._ports is not None:
+            self._ports.give_back(port)
+
     async def stop(self) -> None:
         """Stop the servers and let go of folder and ports; harmless when nothing runs."""
         try:

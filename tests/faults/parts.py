@@ -1,43 +1,48 @@
 """Further gateways and workers beside those of a stack, with settings of their own."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from easel.embedded import Stack
+from easel.embedded.ports import HOST
 from easel.embedded.services import Gateway, Worker, live_workers
 
 
 @asynccontextmanager
-async def worker_beside(stack: Stack, *, model: str, **settings: str) -> AsyncIterator[Worker]:
+async def worker_beside(stack: Stack, *, model: str, name: str = "", **settings: str) -> AsyncIterator[Worker]:
     """Run one more scripted worker, which alone serves a model of its own, so that others do not take its work.
 
     Args:
         stack: The stack.
         model: The name of its model.
+        name: Its own name, where it is not the only one of its model.
         settings: Environment variables that go over those of the stack's workers, `EASEL_` included.
     """
 
-    async def is_counted() -> bool:
-        return (await live_workers(stack.target)).get(model, 0) > 0
+    before = (await live_workers(stack.target)).get(model, 0)
 
-    worker = Worker(
-        f"worker-{model}",
-        module="tests.scripted",
-        metrics=stack._take_address(),
-        folder=stack.servers.folder,
-        environment={
-            **stack._environment("worker"),
-            "EASEL_MODEL": "scripted",
-            "EASEL_MODEL_NAME": model,
-            **settings,
-        },
-        is_counted=is_counted,
-    )
-    try:
-        await worker.start()
-        yield worker
-    finally:
-        await worker.stop()
+    async def is_counted() -> bool:
+        return (await live_workers(stack.target)).get(model, 0) > before
+
+    with _addresses(stack, 1) as (metrics,):
+        worker = Worker(
+            name or f"worker-{model}",
+            module="tests.scripted",
+            metrics=metrics,
+            folder=stack.servers.folder,
+            environment={
+                **stack._environment("worker"),
+                "EASEL_MODEL": "scripted",
+                "EASEL_MODEL_NAME": model,
+                **settings,
+            },
+            is_counted=is_counted,
+        )
+        try:
+            await worker.start()
+            yield worker
+        finally:
+            await worker.stop()
 
 
 @asynccontextmanager
@@ -49,15 +54,27 @@ async def gateway_beside(stack: Stack, *, name: str, **settings: str) -> AsyncIt
         name: Told apart from others by it, in the logs' folder too.
         settings: Environment variables that go over those of the stack's gateways, `EASEL_` included.
     """
-    gateway = Gateway(
-        name,
-        target=stack._take_address(),
-        metrics=stack._take_address(),
-        folder=stack.servers.folder,
-        environment={**stack._environment("gateway"), **settings},
-    )
+    with _addresses(stack, 2) as (target, metrics):
+        gateway = Gateway(
+            name,
+            target=target,
+            metrics=metrics,
+            folder=stack.servers.folder,
+            environment={**stack._environment("gateway"), **settings},
+        )
+        try:
+            await gateway.start()
+            yield gateway
+        finally:
+            await gateway.stop()
+
+
+@contextmanager
+def _addresses(stack: Stack, count: int) -> Iterator[Sequence[str]]:
+    """Lend ports of the stack's own, which has not many."""
+    ports = [stack.servers.take_port() for _ in range(count)]
     try:
-        await gateway.start()
-        yield gateway
+        yield [f"{HOST}:{port}" for port in ports]
     finally:
-        await gateway.stop()
+        for port in ports:
+            stack.servers.give_back_port(port)

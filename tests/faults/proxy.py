@@ -23,6 +23,10 @@ class Proxy:
         self._connecting = True
         #: Whether what the server says is thrown away, and the connection with it.
         self.loses_answers = False
+        #: How many answers were thrown away.
+        self.lost_answers = 0
+        #: What came since the dam was closed, and has not passed.
+        self.held_back = b""
         self.port = 0
 
     async def listen(self) -> None:
@@ -45,7 +49,7 @@ class Proxy:
 
     def mend(self) -> None:
         """Let everything pass again, also what was held back."""
-        self._connecting, self.loses_answers = True, False
+        self._connecting, self.loses_answers, self.held_back = True, False, b""
         self._flowing.set()
         self._answers_flowing.set()
 
@@ -70,10 +74,13 @@ class Proxy:
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool) -> None:
         try:
             while data := await source.read(CHUNK_BYTES):
-                await self._flowing.wait()
+                if not self._flowing.is_set():
+                    self.held_back += data
+                    await self._flowing.wait()
                 if is_answer:
                     await self._answers_flowing.wait()
                 if is_answer and self.loses_answers:
+                    self.lost_answers += 1
                     break
                 sink.write(data)
                 await sink.drain()

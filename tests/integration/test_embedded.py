@@ -355,3 +355,13 @@ def test_a_port_that_somebody_listens_on_is_left_out() -> None:
     with socket.create_server((HOST, block.base + 1)), socket.create_server((HOST, block.base + 10_002)):
         assert block.take() == block.base + 3
     block.release()
+
+
+def test_a_port_that_was_given_back_is_given_out_again_after_all_others() -> None:
+    block = PortBlock.claim()
+    first = block.take()
+    block.give_back(first)
+    later = [block.take() for _ in range(BLOCK_SIZE - 1)]
+    assert later[-1] == first
+    assert len(set(later)) == BLOCK_SIZE - 1
+    block.release()
