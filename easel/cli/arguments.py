@@ -86,6 +86,17 @@ def file_or_folder(text: str) -> Path:
     return path
 
 
+def check_none(*, goes_with: str, **given: object) -> None:
+    """Check that options were not given which go with something else that was not given.
+
+    Raises:
+        typer.BadParameter: one was.
+    """
+    for name, value in given.items():
+        if value:
+            raise typer.BadParameter(f"goes with {goes_with}", param_hint=f"--{name.replace('_', '-')}")
+
+
 def open_gallery(*, show: bool, show_as: "ShowAs | None", as_json: bool) -> "Gallery | None":
     """Make what shows pictures in the terminal, if it was asked for.
 
@@ -196,6 +207,23 @@ Labels = Annotated[
         help="A label; may be given several times.",
     ),
 ]
+Models = Annotated[
+    list[str] | None, typer.Option("--model", metavar="NAME", help="Of this model; may be given several times.")
+]
+Reasons = Annotated[
+    list[Reason] | None,
+    typer.Option(
+        "--failure",
+        metavar="REASON",
+        help=f"Failed for this reason, one of {', '.join(Reason)}; may be given several times.",
+    ),
+]
+After = Annotated[
+    datetime | None,
+    typer.Option(metavar="WHEN", parser=moment, help="Accepted since then: 2h (ago), 2026-01-31, …T18:00."),
+]
+Before = Annotated[datetime | None, typer.Option(metavar="WHEN", parser=moment, help="Accepted before then.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")]
 RequestId = Annotated[
     str,
     typer.Option(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 
-from easel.cli.terminal import failure_name, format_name, phase_name, phase_seconds, seconds, state_name
-from easel.client import Event, Generation, GenerationSpec, Image, Preview, Progress, is_final
+from easel.cli.terminal import failure_name, format_name, outcome_name, phase_name, phase_seconds, seconds, state_name
+from easel.client import Attempt, Event, Failure, Generation, GenerationSpec, Image, Preview, Progress, is_final
 
 
 def print_json(described: dict[str, object]) -> None:
@@ -17,7 +17,6 @@ def print_json(described: dict[str, object]) -> None:
 
 def describe(generation: Generation, *, paths: Sequence[Path] = (), **more: object) -> dict[str, object]:
     """Describe a generation, with the paths of its pictures where they were downloaded."""
-    failure = generation.failure
     return {
         "id": generation.id,
         "state": state_name(generation),
@@ -32,9 +31,7 @@ def describe(generation: Generation, *, paths: Sequence[Path] = (), **more: obje
         "progress": describe_progress(generation.progress) if generation.HasField("progress") else None,
         "phase_seconds": phase_seconds(generation) if is_final(generation) else {},
         "images": describe_images(generation.images, paths=paths),
-        "failure": {"reason": failure_name(failure), "message": failure.message, "retryable": failure.retryable}
-        if generation.HasField("failure")
-        else None,
+        "failure": _failure(generation.failure) if generation.HasField("failure") else None,
         **more,
     }
 
@@ -48,6 +45,21 @@ def describe_event(event: Event, *, preview_path: Path | None = None, paths: Seq
         path = None if preview_path is None else str(preview_path)
         return {"event": "preview", "id": event.generation.id} | _preview(event.preview) | {"path": path} | token
     return {"event": "state"} | describe(event.generation, paths=paths) | token
+
+
+def describe_attempt(attempt: Attempt, *, generation_id: str) -> dict[str, object]:
+    """Describe an attempt at a generation."""
+    return {
+        "id": generation_id,
+        "number": attempt.number,
+        "outcome": outcome_name(attempt) if attempt.outcome else None,
+        "worker_id": attempt.worker_id,
+        "alone": attempt.alone if attempt.HasField("alone") else None,
+        "start_time": _time(attempt, "start_time"),
+        "end_time": _time(attempt, "end_time"),
+        "progress": describe_progress(attempt.progress) if attempt.HasField("progress") else None,
+        "failure": _failure(attempt.failure) if attempt.HasField("failure") else None,
+    }
 
 
 def describe_progress(progress: Progress) -> dict[str, object]:
@@ -81,6 +93,10 @@ def describe_images(images: Sequence[Image], *, paths: Sequence[Path] = ()) -> l
             }
         )
     return described
+
+
+def _failure(failure: Failure) -> dict[str, object]:
+    return {"reason": failure_name(failure), "message": failure.message, "retryable": failure.retryable}
 
 
 def _link(image: Image) -> dict[str, object]:

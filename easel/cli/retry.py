@@ -1,14 +1,23 @@
-"""`easel retry`: what a generation asked for, drawn anew."""
+"""`easel retry`: what a generation asked for, or each of many, drawn anew."""
 
 import contextlib
+import sys
 import uuid
 from collections.abc import AsyncGenerator
 
+import typer
+
 from easel.cli.description import describe, print_json
 from easel.cli.drawing import Source, Wishes, run_drawing
+from easel.cli.each import do_to_each
+from easel.cli.exits import NO_PICTURE, complain
 from easel.cli.run import run
-from easel.client import Client, Event, Generation
+from easel.cli.terminal import Output, state_name
+from easel.client import Client, Event, Filters, Generation, GenerationState
 from easel.client.outage import OnOutage
+
+#: What the service sends at once.
+PAGE_SIZE = 1_000
 
 
 def retry(generation_id: str, *, target: str, wishes: Wishes, request_id: str, wait: bool, as_json: bool) -> None:
@@ -28,6 +37,45 @@ def retry(generation_id: str, *, target: str, wishes: Wishes, request_id: str, w
         print_json(describe(generation, request_id=request_id))
     else:
         print(generation.id)
+
+
+def retry_all(filters: Filters, *, target: str, sure: bool, as_json: bool) -> None:
+    """Run the command for all generations that filters find, the oldest first, without waiting for any.
+
+    Each has a request_id that is made of its id: running it again draws nothing twice.
+
+    Raises:
+        typer.Exit: nothing shall be retried after all; or some or all failed, and a line was printed for each.
+    """
+    generation_ids = run(_find(filters, target=target), target=target)
+    if not generation_ids and not as_json:
+        Output().print("Nothing is found.")
+    if not generation_ids:
+        return
+    if not sure and sys.stdin.isatty() and not _confirm(len(generation_ids)):
+        complain("nothing was retried")
+        raise typer.Exit(NO_PICTURE)
+
+    async def deed(client: Client, generation_id: str) -> None:
+        request_id = f"retry-{generation_id}"
+        generation = await client.retry(generation_id, request_id=request_id)
+        if as_json:
+            print_json(describe(generation, request_id=request_id))
+        elif generation.state == GenerationState.GENERATION_STATE_QUEUED:
+            print("retried", generation_id, "as", generation.id)
+        else:
+            print("retried", generation_id, "as", generation.id, f"({state_name(generation)} already)")
+
+    do_to_each(deed, generation_ids, target=target)
+
+
+def _confirm(count: int) -> bool:
+    return typer.confirm("Retry the generation?" if count == 1 else f"Retry {count} generations?", err=True)
+
+
+async def _find(filters: Filters, *, target: str) -> list[str]:
+    async with Client(target) as client, contextlib.aclosing(client.list(page_size=PAGE_SIZE, **filters)) as found:
+        return [generation.id async for generation in found][::-1]
 
 
 def retrying(generation_id: str, *, request_id: str) -> Source:

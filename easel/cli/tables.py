@@ -104,7 +104,7 @@ def _settings(generation: Generation) -> Facts:
 def _times(generation: Generation) -> Facts:
     phases = phase_seconds(generation) if is_final(generation) else {}
     return {
-        "attempts": str(generation.attempt_count) if generation.attempt_count > 1 else None,
+        "attempts": _attempts(generation) if generation.attempt_count > 1 else None,
         "accepted": f"{_moment(generation.create_time)} ({age(generation.create_time)} ago)",
         "ended": _moment(generation.end_time) if generation.HasField("end_time") else None,
         "took": precise(lasted_seconds(generation)) if is_final(generation) else None,
@@ -112,6 +112,10 @@ def _times(generation: Generation) -> Facts:
         "expires": _moment(generation.deadline_time) if _may_expire(generation) else None,
         "removed": _moment(generation.purge_time) if generation.HasField("purge_time") else None,
     }
+
+
+def _attempts(generation: Generation) -> Text:
+    return Text.assemble(str(generation.attempt_count), (f"  easel attempts {generation.id}", MUTED))
 
 
 def _may_expire(generation: Generation) -> bool:

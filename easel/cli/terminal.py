@@ -13,7 +13,10 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from easel.client import (
+    Attempt,
+    AttemptOutcome,
     EaselError,
+    Failure,
     FailureReason,
     Generation,
     GenerationState,
@@ -23,7 +26,6 @@ from easel.client import (
     Phase,
     Progress,
 )
-from easel.v1.generation_pb2 import Failure
 
 ACCENT = "cyan"
 MUTED = "grey58"
@@ -46,7 +48,8 @@ _PHASES = {
     Phase.PHASE_UPLOADING: "uploading",
 }
 
-_STATE_STYLES = {"QUEUED": MUTED, "RUNNING": ACCENT, "SUCCEEDED": "green", "FAILED": "red"}
+#: Of states and of outcomes; what is not here has gone another way.
+_STYLES = {"QUEUED": MUTED, "RUNNING": ACCENT, "SUCCEEDED": "green", "FAILED": "red", "LOST": "red"}
 
 
 def header(generation: Generation, models: Mapping[str, Model]) -> Text:
@@ -92,7 +95,18 @@ def state_name(generation: Generation) -> str:
 def state_text(generation: Generation) -> Text:
     """Name the state in its colour."""
     name = state_name(generation)
-    return Text(name, style=_STATE_STYLES.get(name, "yellow"))
+    return Text(name, style=_STYLES.get(name, "yellow"))
+
+
+def outcome_name(attempt: Attempt) -> str:
+    """Name the outcome of an attempt: `LOST`; `RUNNING` while it is under way."""
+    return _name(AttemptOutcome.DESCRIPTOR, attempt.outcome) if attempt.outcome else "RUNNING"
+
+
+def outcome_text(attempt: Attempt) -> Text:
+    """Name the outcome in its colour."""
+    name = outcome_name(attempt)
+    return Text(name, style=_STYLES.get(name, "yellow"))
 
 
 def failure_name(failure: Failure) -> str:
@@ -169,6 +183,12 @@ def lasted_seconds(generation: Generation) -> float:
     """Return how long it took from its acceptance to its end, or until now."""
     end = generation.end_time.ToNanoseconds() if generation.HasField("end_time") else time.time_ns()
     return max(0.0, (end - generation.create_time.ToNanoseconds()) / 1e9)
+
+
+def attempt_seconds(attempt: Attempt) -> float:
+    """Return how long an attempt lasted, or lasts until now."""
+    end = attempt.end_time.ToNanoseconds() if attempt.HasField("end_time") else time.time_ns()
+    return max(0.0, (end - attempt.start_time.ToNanoseconds()) / 1e9)
 
 
 def age(moment: Timestamp) -> str:

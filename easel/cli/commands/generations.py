@@ -1,25 +1,28 @@
 """The commands on generations that are there already."""
 
-from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from easel.cli.arguments import (
     DEFAULT_TARGET,
+    After,
+    Before,
     Id,
     Ids,
     Json,
     Labels,
+    Models,
     Out,
     Previews,
-    Reason,
+    Reasons,
     RequestId,
     Show,
     ShowAsOption,
     State,
     Target,
-    moment,
+    Yes,
+    check_none,
     open_gallery,
     seconds,
 )
@@ -78,25 +81,11 @@ def list_generations(
             "--state", metavar="STATE", help=f"In this state, one of {', '.join(State)}; may be given several times."
         ),
     ] = None,
-    models: Annotated[
-        list[str] | None, typer.Option("--model", metavar="NAME", help="Of this model; may be given several times.")
-    ] = None,
-    reasons: Annotated[
-        list[Reason] | None,
-        typer.Option(
-            "--failure",
-            metavar="REASON",
-            help=f"Failed for this reason, one of {', '.join(Reason)}; may be given several times.",
-        ),
-    ] = None,
+    models: Models = None,
+    reasons: Reasons = None,
     labels: Labels = None,
-    after: Annotated[
-        datetime | None,
-        typer.Option(metavar="WHEN", parser=moment, help="Accepted since then: 2h (ago), 2026-01-31, …T18:00."),
-    ] = None,
-    before: Annotated[
-        datetime | None, typer.Option(metavar="WHEN", parser=moment, help="Accepted before then.")
-    ] = None,
+    after: After = None,
+    before: Before = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 lists them all.")] = 50,
     target: Target = DEFAULT_TARGET,
     as_json: Json = False,
@@ -108,6 +97,14 @@ def list_generations(
         states=states or (), models=models or (), reasons=reasons or (), labels=labels or (), after=after, before=before
     )
     command.list_generations(filters, target=target, limit=limit, as_json=as_json)
+
+
+@commands.command(rich_help_panel=PANEL)
+def attempts(generation_id: Id, *, target: Target = DEFAULT_TARGET, as_json: Json = False) -> None:
+    """Show the attempts at a generation: which worker it was, how far it came, and why it ended."""
+    from easel.cli import attempts as command
+
+    command.attempts(generation_id, target=target, as_json=as_json)
 
 
 @commands.command(rich_help_panel=PANEL)
@@ -128,7 +125,7 @@ def delete(
             "--immediately", metavar="", help="Remove the files now, and not after the time backups are kept."
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", metavar="", help="Do not ask.")] = False,
+    yes: Yes = False,
     target: Target = DEFAULT_TARGET,
     as_json: Json = False,
 ) -> None:
@@ -140,8 +137,16 @@ def delete(
 
 @commands.command(rich_help_panel=PANEL)
 def retry(
-    generation_id: Id,
+    generation_id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="The id of a generation.", show_default=False)
+    ] = None,
     *,
+    reasons: Reasons = None,
+    models: Models = None,
+    labels: Labels = None,
+    after: After = None,
+    before: Before = None,
+    yes: Yes = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", metavar="", help="Watch and download it, or print the new id and end.")
     ] = True,
@@ -153,13 +158,28 @@ def retry(
     target: Target = DEFAULT_TARGET,
     as_json: Json = False,
 ) -> None:
-    """Draw anew what a final generation asked for."""
+    """Draw anew what a final generation asked for; with --failure, all that failed for a reason.
+
+    All that are found are accepted anew, on a terminal after a question, and not waited for. Running it again draws
+    nothing twice.
+    """
     from easel.cli import retry as command
     from easel.cli.drawing import Wishes
+    from easel.cli.listing import make_filters
 
+    if (generation_id is None) == (not reasons):
+        raise typer.TyperException("give either an ID or --failure REASON")
+    if reasons:
+        check_none(out=out, preview=preview, show=show, show_as=show_as, request_id=request_id, goes_with="a single ID")
+        filters = make_filters(
+            states=(), models=models or (), reasons=reasons, labels=labels or (), after=after, before=before
+        )
+        command.retry_all(filters, target=target, sure=yes, as_json=as_json)
+        return
+    check_none(model=models, label=labels, after=after, before=before, yes=yes, goes_with="--failure")
     gallery = open_gallery(show=show, show_as=show_as, as_json=as_json)
     wishes = Wishes(out=out, previews=preview, gallery=gallery)
-    command.retry(generation_id, target=target, wishes=wishes, request_id=request_id, wait=wait, as_json=as_json)
+    command.retry(generation_id or "", target=target, wishes=wishes, request_id=request_id, wait=wait, as_json=as_json)
 
 
 @commands.command(rich_help_panel=PANEL)

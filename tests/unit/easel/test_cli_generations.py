@@ -10,13 +10,23 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner
 
 from easel.cli.arguments import Reason, State
 from easel.cli.main import app
-from easel.v1.generation_messages_pb2 import ListGenerationsResponse
-from easel.v1.generation_pb2 import Failure, FailureReason, Generation, GenerationState
+from easel.v1.generation_messages_pb2 import ListAttemptsResponse, ListGenerationsRequest, ListGenerationsResponse
+from easel.v1.generation_pb2 import (
+    Attempt,
+    AttemptOutcome,
+    Failure,
+    FailureReason,
+    Generation,
+    GenerationState,
+    Phase,
+    Progress,
+)
 from tests.unit.easel.command_line import FILE, drawing, easel, on_a_terminal, one_line, resolved
 from tests.unit.easel.scripted import (
     FAILED,
@@ -29,9 +39,11 @@ from tests.unit.easel.scripted import (
     ScriptedServer,
     bad_request,
     error_info,
+    numbered,
     picture,
     preview,
     progress,
+    retry_info,
     says,
     status,
     transition,
@@ -41,10 +53,12 @@ COMMANDS: dict[str, list[str]] = {
     "watch": ["watch", ID],
     "get": ["get", ID],
     "list": ["list"],
+    "attempts": ["attempts", ID],
     "cancel": ["cancel", ID],
     "delete": ["delete", ID],
     "retry": ["retry", ID],
     "retry --no-wait": ["retry", ID, "--no-wait"],
+    "retry --failure": ["retry", "--failure", "storage"],
     "url": ["url", ID],
     "models": ["models"],
     "models NAME": ["models", "tiny"],
@@ -70,6 +84,7 @@ async def test_nobody_there(server: ScriptedServer, tmp_path: Path, command: lis
 CALLS = {
     "watch": "WatchGeneration",
     "get": "GetGeneration",
+    "attempts": "ListAttempts",
     "cancel": "CancelGeneration",
     "delete": "DeleteGeneration",
     "retry": "RetryGeneration",
@@ -197,7 +212,7 @@ async def test_get_of_one_that_goes_on(server: ScriptedServer, tmp_path: Path) -
     server.generation.progress.CopyFrom(progress(7, step_seconds=0.5).progress)
     outcome = await easel("get", ID, "--target", server.target, folder=tmp_path)
     assert re.search(r"^progress +denoising 7/20 · 0.50 s/step$", outcome.stdout, re.MULTILINE)
-    assert re.search(r"^attempts +2$", outcome.stdout, re.MULTILINE)
+    assert re.search(rf"^attempts +2  easel attempts {ID}$", outcome.stdout, re.MULTILINE)
     assert "ended" not in outcome.stdout
 
 
@@ -286,6 +301,156 @@ async def test_retry_does_not_wait_when_it_shall_not(server: ScriptedServer, tmp
     outcome = await easel("retry", ID, "--no-wait", "--json", "--target", server.target, folder=tmp_path)
     accepted = json.loads(outcome.stdout)
     assert (accepted["id"], accepted["retried_from"], accepted["state"]) == (new, ID, "QUEUED")
+
+
+def dead_letters(count: int) -> list[ListGenerationsResponse]:
+    """Make a list of so many, the newest first as in all lists."""
+    return [ListGenerationsResponse(generations=[Generation(id=numbered(n)) for n in reversed(range(count))])]
+
+
+async def test_retry_of_all_that_failed_for_a_reason(server: ScriptedServer, tmp_path: Path) -> None:
+    server.pages = dead_letters(3)
+    server.generation = Generation(id=ID, state=QUEUED)
+    arguments = "retry --failure dead-letter --failure storage --model tiny --label a=b --after 2026-01-02T03:04:05Z"
+    outcome = await easel(*arguments.split(), "--target", server.target, folder=tmp_path)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    assert outcome.stdout.splitlines() == [f"retried {numbered(n)} as {ID}" for n in range(3)]
+    listed, *retried = server.requests
+    assert isinstance(listed, ListGenerationsRequest)
+    assert (list(listed.models), dict(listed.labels)) == (["tiny"], {"a": "b"})
+    assert list(listed.failure_reasons) == [
+        FailureReason.FAILURE_REASON_DEAD_LETTER,
+        FailureReason.FAILURE_REASON_STORAGE,
+    ]
+    assert listed.created_after.ToJsonString() == "2026-01-02T03:04:05Z"
+    assert [(one.id, one.request_id) for one in retried] == [  # type: ignore[attr-defined]
+        (numbered(n), f"retry-{numbered(n)}") for n in range(3)
+    ]
+
+
+async def test_retry_of_all_again_asks_for_the_same(server: ScriptedServer, tmp_path: Path) -> None:
+    server.pages = dead_letters(1)
+    server.generation = Generation(id=ID, state=SUCCEEDED)
+    for _ in range(2):
+        outcome = await easel("retry", "--failure", "dead-letter", "--target", server.target, folder=tmp_path)
+        assert outcome.stdout == f"retried {numbered(0)} as {ID} (SUCCEEDED already)\n"
+    assert server.requests[1] == server.requests[3]
+
+
+async def test_retry_of_all_for_machines(server: ScriptedServer, tmp_path: Path) -> None:
+    server.pages = dead_letters(2)
+    server.generation = Generation(id=ID, state=QUEUED, retried_from=numbered(0))
+    arguments = ["retry", "--failure", "dead-letter", "--json", "--target", server.target]
+    outcome = await easel(*arguments, folder=tmp_path)
+    first, _ = [json.loads(line) for line in outcome.stdout.splitlines()]
+    assert (first["id"], first["retried_from"]) == (ID, numbered(0))
+    assert first["request_id"] == f"retry-{numbered(0)}"
+    server.pages = dead_letters(0)
+    assert (await easel(*arguments, folder=tmp_path)).stdout == ""
+    assert (await easel(*arguments[:3], *arguments[4:], folder=tmp_path)).stdout == "Nothing is found.\n"
+
+
+async def test_retry_of_all_goes_on_after_one_that_fails_and_stops_where_there_is_no_room(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.pages = dead_letters(4)
+    server.generation = Generation(id=ID, state=QUEUED)
+    refused = status(grpc.StatusCode.NOT_FOUND, "not there")
+    full = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", error_info("ERROR_REASON_BACKLOG_FULL"), retry_info(5))
+
+    async def refuse(request: Message, context: Any) -> None:
+        what = {numbered(0): refused, numbered(2): full}.get(getattr(request, "id", ""))
+        if what is not None:
+            await context.abort_with_status(what)
+
+    server._refuse = refuse  # type: ignore[method-assign]
+    outcome = await easel("retry", "--failure", "storage", "--target", server.target, folder=tmp_path)
+    assert outcome.status == 3
+    assert outcome.stdout == f"retried {numbered(1)} as {ID}\n"
+    assert outcome.stderr == f"easel: {numbered(0)}: not there\neasel: full (try again in 5 s)\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending", "retried"),
+    [(b"n\n", 1, 0), (b"y\n", 0, 2), (b"", 0, 2)],
+    ids=["no", "yes", "--yes"],
+)
+async def test_retry_of_all_asks_on_a_terminal(
+    server: ScriptedServer, tmp_path: Path, answer: bytes, ending: int, retried: int
+) -> None:
+    server.pages = dead_letters(2)
+    extra = [] if answer else ["--yes"]
+    ended, said = await on_a_terminal(
+        ["retry", "--failure", "dead-letter", *extra, "--target", server.target], folder=tmp_path, answer=answer
+    )
+    assert ended == ending
+    assert ("Retry 2 generations?" in said) == (not extra)
+    assert len(server.requests) == 1 + retried
+    assert ("nothing was retried" in said) == (ending == 1)
+
+
+def attempt(number: int, **fields: Any) -> Attempt:
+    made = Attempt(number=number, worker_id="gpu-1-0a1b2c3d", **fields)
+    made.start_time.FromJsonString("2026-01-02T03:04:05Z")
+    if made.outcome:
+        made.end_time.FromJsonString("2026-01-02T03:04:08.5Z")
+    return made
+
+
+ATTEMPTS = ListAttemptsResponse(
+    attempts=[
+        attempt(
+            1,
+            outcome=AttemptOutcome.ATTEMPT_OUTCOME_LOST,
+            alone=False,
+            progress=Progress(attempt=1, phase=Phase.PHASE_DENOISING, step=2, steps=4),
+        ),
+        attempt(
+            2,
+            outcome=AttemptOutcome.ATTEMPT_OUTCOME_FAILED,
+            alone=True,
+            failure=Failure(
+                reason=FailureReason.FAILURE_REASON_INTERNAL, message="the worker failed: \x1bKeyError", retryable=True
+            ),
+        ),
+        attempt(3),
+    ]
+)
+
+
+async def test_attempts_are_a_table_of_what_became_of_them(server: ScriptedServer, tmp_path: Path) -> None:
+    server.attempts = [ATTEMPTS]
+    outcome = await easel("attempts", ID, "--target", server.target, folder=tmp_path)
+    assert (outcome.status, outcome.stderr) == (0, "")
+    first, second, third = outcome.stdout.splitlines()[3:6]
+    worker = "gpu-1-0a1b2c3d"
+    assert re.search(rf"1 +LOST +\d+ d +3.5 s +{worker} +denoising 2/4 · its worker died, hung or was cut off$", first)
+    assert re.search(rf"2 +FAILED alone +\d+ d +3.5 s +{worker} +INTERNAL: the worker failed: \ufffdKeyError$", second)
+    assert re.search(rf"3 +RUNNING +\d+ d +\d+ min \d+ s +{worker}$", third)
+    assert server.requests[-1].id == ID  # type: ignore[attr-defined]
+
+
+async def test_before_the_first_attempt(server: ScriptedServer, tmp_path: Path) -> None:
+    outcome = await easel("attempts", ID, "--target", server.target, folder=tmp_path)
+    assert (outcome.status, outcome.stdout) == (0, "No worker has started on it yet.\n")
+    outcome = await easel("attempts", ID, "--json", "--target", server.target, folder=tmp_path)
+    assert (outcome.status, outcome.stdout) == (0, "")
+
+
+async def test_attempts_for_machines(server: ScriptedServer, tmp_path: Path) -> None:
+    server.attempts = [ATTEMPTS]
+    outcome = await easel("attempts", ID, "--json", "--target", server.target, folder=tmp_path)
+    first, second, third = [json.loads(line) for line in outcome.stdout.splitlines()]
+    assert [one["number"] for one in (first, second, third)] == [1, 2, 3]
+    assert (first["id"], first["outcome"], first["alone"], first["failure"]) == (ID, "LOST", False, None)
+    assert first["progress"]["step"] == 2
+    assert (first["start_time"], first["end_time"]) == ("2026-01-02T03:04:05Z", "2026-01-02T03:04:08.500Z")
+    assert second["failure"] == {
+        "reason": "INTERNAL",
+        "message": "the worker failed: \x1bKeyError",
+        "retryable": True,
+    }
+    assert (third["outcome"], third["alone"], third["end_time"], third["progress"]) == (None, None, None, None)
 
 
 async def test_cancel_says_what_became_of_each(server: ScriptedServer, tmp_path: Path) -> None:
@@ -434,6 +599,14 @@ runner = CliRunner()
         (["get", ID, "--show"], "no terminal that could be asked; --show-as says how"),
         (["watch", ID, "--preview", "/dev/null/x"], "cannot write into /dev/null/x"),
         (["delete"], "ID"),
+        (["attempts"], "ID"),
+        (["retry"], "give either an ID or --failure REASON"),
+        (["retry", ID, "--failure", "storage"], "give either an ID or --failure REASON"),
+        (["retry", "--model", "tiny"], "give either an ID or --failure REASON"),
+        (["retry", ID, "--model", "tiny"], "--model: goes with --failure"),
+        (["retry", ID, "--yes"], "--yes: goes with --failure"),
+        (["retry", "--failure", "storage", "--out", "x.png"], "--out: goes with a single ID"),
+        (["retry", "--failure", "storage", "--request-id", "x"], "--request-id: goes with a single ID"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line(arguments: list[str], complaint: str) -> None:
