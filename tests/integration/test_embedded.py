@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import AsyncMock
 
@@ -362,7 +363,7 @@ def test_a_port_that_was_given_back_is_given_out_again_after_all_others() -> Non
     first = block.take()
     block.give_back(first)
     later: list[int] = []
-    with pytest.raises(NoFreePort):
+    with suppress(NoFreePort):
         while True:
             later.append(block.take())
     assert later.index(first) == len(later) - 1
