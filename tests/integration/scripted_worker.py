@@ -95,7 +95,7 @@ class ScriptedWorker:
 
     async def report(self, task: Task, *, step: int, preview: bytes = b"") -> None:
         self._sequence += 1
-        report = ProgressReport(generation_id=task.generation_id, sequence=self._sequence)
+        report = ProgressReport(generation_id=task.generation_id, sequence=self._sequence, claim_id=task.claim_id)
         report.progress.attempt = task.attempt
         report.progress.phase = Phase.PHASE_DENOISING
         report.progress.step = step
@@ -108,21 +108,30 @@ class ScriptedWorker:
         await self._bus.tell(subjects.progress(task.generation_id), report)
 
     async def succeed(self, task: Task) -> None:
-        result = Result(generation_id=task.generation_id, attempt=task.attempt, worker_id=self.worker_id)
+        result = self._result(task)
         stored = result.success.images.add(object_key=f"{task.object_prefix}0.png")
         stored.image.sha256 = "ab" * 32
         await self._bus.publish(subjects.result(task.generation_id), result)
 
     async def fail(self, task: Task, failure: Failure) -> None:
-        result = Result(
-            generation_id=task.generation_id, attempt=task.attempt, worker_id=self.worker_id, failure=failure
-        )
+        result = self._result(task)
+        result.failure.CopyFrom(failure)
         await self._bus.publish(subjects.result(task.generation_id), result)
 
     async def release(self, *tasks: Task, leaving: bool = False) -> None:
         request = ReleaseRequest(worker_id=self.worker_id, attempts=_refs(tasks), leaving=leaving)
         await self._bus.request(subjects.RELEASE, request, ReleaseResponse)
 
+    def _result(self, task: Task) -> Result:
+        return Result(
+            generation_id=task.generation_id,
+            attempt=task.attempt,
+            worker_id=self.worker_id,
+            claim_id=task.claim_id,
+        )
+
 
 def _refs(tasks: Sequence[Task]) -> list[AttemptRef]:
-    return [AttemptRef(generation_id=task.generation_id, attempt=task.attempt) for task in tasks]
+    return [
+        AttemptRef(generation_id=task.generation_id, attempt=task.attempt, claim_id=task.claim_id) for task in tasks
+    ]
