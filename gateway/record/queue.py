@@ -78,10 +78,14 @@ _COUNT_LIVE = text("""
     FROM generations WHERE state = 'RUNNING' GROUP BY model
 """)
 
+# Each half goes along the index and ends with it, as one condition with OR would not: that reads the whole queue.
 _QUEUE_POSITION = text(f"""
     SELECT count(*) FROM (
-        SELECT FROM generations
-        WHERE model = :model AND state = 'QUEUED' AND (priority > :priority OR (priority = :priority AND id < :id))
+        (SELECT FROM generations WHERE model = :model AND state = 'QUEUED' AND priority > :priority
+         LIMIT {MAX_QUEUE_POSITION})
+        UNION ALL
+        (SELECT FROM generations WHERE model = :model AND state = 'QUEUED' AND priority = :priority AND id < :id
+         LIMIT {MAX_QUEUE_POSITION})
         LIMIT {MAX_QUEUE_POSITION}
     ) AS earlier
 """)
