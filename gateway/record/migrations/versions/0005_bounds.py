@@ -1,5 +1,4 @@
-"""Nothing reads all there is: lists of one owner pass over neither the others' generations nor tombstones, and the queue
-is counted in its index alone."""
+"""Lists of one owner pass over neither the others' generations nor tombstones; the queue is counted in its index alone."""
 
 from alembic import op
 
