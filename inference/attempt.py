@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -96,6 +96,8 @@ class Attempt:
         self.engine_phase: Phase | None = Phase.WAITING
         #: Called when it needs no slot any more.
         self.on_slot_freed: Callable[[], None] = lambda: None
+        #: Waited for before one is drawn that is to be alone.
+        self.turn: Callable[[], Awaitable[None]] = _at_once
 
     @property
     def generation_id(self) -> str:
@@ -106,6 +108,11 @@ class Attempt:
     def number(self) -> int:
         """The number of the attempt."""
         return self._task.attempt
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is to be drawn with no other beside it."""
+        return self._task.alone
 
     @property
     def ref(self) -> AttemptRef:
@@ -122,6 +129,8 @@ class Attempt:
         logger.info("started", action="attempt_start")
         metrics = self._workshop.metrics
         try:
+            if self.alone:
+                await self.turn()
             result = await self._deliver(await self._outcome())
         except asyncio.CancelledError:
             metrics.count_attempt(DROPPED)
@@ -218,6 +227,10 @@ class Attempt:
         with self._workshop.metrics.upload(size_bytes=len(file.data)):
             await self._workshop.store.put(key, file)
         return StoredImage(object_key=key, image=_image(file, index=index, seed=spec.seed + index))
+
+
+async def _at_once() -> None:
+    return
 
 
 def to_request(task: Task) -> DrawRequest:

@@ -1,7 +1,7 @@
 """The attempts that a worker holds, and how many more it could."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
 from loguru import logger
 
@@ -14,10 +14,20 @@ MAX_DELIVERING = 4
 
 
 class Attempts:
-    """Runs attempts, each in a task of its own, and drops them on demand."""
+    """Runs attempts, each in a task of its own, and drops them on demand.
 
-    def __init__(self, *, slots: int) -> None:
+    One that is to be alone has the worker to itself: it waits until the others have ended, and meanwhile nothing is
+    claimed. What was being claimed is handed back. So whatever it does to the worker hits nobody else, and nobody else
+    what counts against it.
+
+    Args:
+        slots: How many may be drawn at once.
+        hand_back: Gives an attempt back at no cost to it.
+    """
+
+    def __init__(self, *, slots: int, hand_back: Callable[[AttemptRef], Awaitable[None]]) -> None:
         self.slots = slots
+        self._hand_back = hand_back
         self._held: dict[Attempt, asyncio.Task[None]] = {}
         self._reserved = 0
         self._changed = asyncio.Event()
@@ -32,6 +42,8 @@ class Attempts:
     @property
     def free_slots(self) -> int:
         """How many more could be claimed now. An attempt frees its slot when its last step is done."""
+        if any(attempt.alone for attempt in self):
+            return 0
         drawing = self.busy_slots
         if len(self._held) - drawing >= MAX_DELIVERING:
             return 0
@@ -54,8 +66,11 @@ class Attempts:
     def hold(self, attempt: Attempt) -> None:
         """Start an attempt. An older one of the same generation is obsolete, since only a lost one is followed."""
         self.drop(attempt.generation_id, reason="superseded")
+        others = [other for other in self if other.generation_id != attempt.generation_id]
         attempt.on_slot_freed = self._changed.set
-        task = asyncio.create_task(attempt.run(), name=f"attempt {attempt.generation_id}")
+        attempt.turn = self._until_alone
+        life = self._return(attempt) if any(other.alone for other in others) else attempt.run()
+        task = asyncio.create_task(life, name=f"attempt {attempt.generation_id}")
         self._held[attempt] = task
         task.add_done_callback(lambda _task: self._forget(attempt))
 
@@ -87,6 +102,17 @@ class Attempts:
         returnable = [attempt.ref for attempt in held if not keep_back(attempt)]
         await cancel_all(held.values())
         return returnable
+
+    async def _until_alone(self) -> None:
+        while len(self._held) > 1:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _return(self, attempt: Attempt) -> None:
+        """Hand an attempt back instead of starting it; the one that is alone waits for that, too."""
+        annotations = {"generation_id": attempt.generation_id, "attempt": attempt.number}
+        logger.info("handed back: another one is to be alone here", action="release", **annotations)
+        await self._hand_back(attempt.ref)
 
     def _drop(self, reason: str, *, which: Callable[[Attempt], bool]) -> None:
         for attempt, task in tuple(self._held.items()):

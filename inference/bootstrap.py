@@ -100,7 +100,7 @@ class Worker:
         )
         self._engine = SerialEngine(model.load)
         self._gateways = Gateways(self._bus, worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
-        self._attempts = Attempts(slots=settings.slots)
+        self._attempts = Attempts(slots=settings.slots, hand_back=self._hand_back)
         self._metrics = Metrics(self._telemetry.registry, model=self._name)
         self._metrics.slots.set(settings.slots)
         self._metrics.slots_busy.set_function(lambda: self._attempts.busy_slots)
@@ -207,18 +207,22 @@ class Worker:
         if self._attempts and self._engine.alive:
             logger.info("finishing what is held", action="drain", held=len(self._attempts))
             await self._attempts.drain(within_seconds=self._settings.drain_grace_seconds)
-        await self._release(await self._attempts.give_up(keep_back=self._broke_the_device))
+        await self._release(await self._attempts.give_up(keep_back=self._broke_the_device), leaving=True)
 
     def _broke_the_device(self, attempt: Attempt) -> bool:
         """Whether an attempt may be the cause of a dead engine: its lease shall run out, and the loss count."""
         return not self._engine.alive and attempt.engine_phase not in (None, Phase.WAITING)
 
-    async def _release(self, attempts: list[AttemptRef]) -> None:
+    async def _hand_back(self, attempt: AttemptRef) -> None:
+        await self._release([attempt], leaving=False)
+
+    async def _release(self, attempts: list[AttemptRef], *, leaving: bool) -> None:
+        """Hand attempts back; what no gateway takes is lost when its lease runs out."""
         for _ in range(RELEASE_TRIES):
             try:
-                await self._gateways.release(attempts, leaving=True)
+                await self._gateways.release(attempts, leaving=leaving)
             except BusUnavailable as error:
-                logger.warning("could not say goodbye yet: {}", error, action="release")
+                logger.warning("could not hand back yet: {}", error, action="release")
             else:
                 logger.info("handed back {} attempts", len(attempts), action="release")
                 return

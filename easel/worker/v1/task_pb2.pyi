@@ -60,7 +60,7 @@ class Task(_message.Message):
     object_prefix: _builtins.str
     """Where in the bucket the pictures of this attempt go; ends with a slash."""
     alone: _builtins.bool
-    """Draw it with no other request in its batch: an earlier attempt was lost."""
+    """Draw it with no other request on this worker: an earlier attempt was lost, or failed in a way worth a retry."""
     claim_id: _builtins.str
     """The claim that was granted, for all that the worker says about the attempt: a record that was restored from a backup
     gives its numbers out once more.

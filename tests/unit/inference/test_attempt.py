@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import io
 from collections.abc import Awaitable, Callable
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from inference.results import Results
 from inference.store import StorageUnavailable
 from tests.unit.inference.conftest import MODEL
 from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
-from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, spec
+from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, eventually, spec
 
 Start = Callable[[ModelAdapter], Awaitable[SerialEngine]]
 MakeWorkshop = Callable[[ModelAdapter], Awaitable[Workshop]]
@@ -332,7 +333,7 @@ async def test_a_dropped_attempt_stops_after_the_step_in_hand_and_says_nothing(
     gate = Gate()
     adapter = ScriptedAdapter(lambda _prompt, step: gate() if step == 3 else None)
     workshop = await make_workshop(adapter)
-    attempts = Attempts(slots=1)
+    attempts = Attempts(slots=1, hand_back=AsyncMock())
     dropped, following = await granted(gateway, steps=100), await granted(gateway)
     attempts.hold(Attempt(dropped, workshop))
     await asyncio.to_thread(gate.reached.wait)
@@ -356,7 +357,7 @@ async def test_only_the_attempt_that_is_meant_is_dropped(
 ) -> None:
     store.open.clear()
     workshop = await make_workshop(ScriptedAdapter())
-    attempts = Attempts(slots=2)
+    attempts = Attempts(slots=2, hand_back=AsyncMock())
     task = await granted(gateway)
     attempts.hold(Attempt(task, workshop))
 
@@ -404,7 +405,7 @@ async def test_the_slot_is_free_once_the_steps_are_done(
     adapter = ScriptedAdapter(lambda _prompt, step: steps() if step == 4 else None)
     adapter.decoding = lambda _prompt: decoding()
     workshop = await make_workshop(adapter)
-    attempts = Attempts(slots=1)
+    attempts = Attempts(slots=1, hand_back=AsyncMock())
     stop = asyncio.Event()
     attempts.hold(Attempt(await granted(gateway), workshop))
     await asyncio.to_thread(steps.reached.wait)
@@ -426,7 +427,7 @@ async def test_storage_that_lags_behind_holds_claims_back(
 ) -> None:
     store.open.clear()
     workshop = await make_workshop(ScriptedAdapter())
-    attempts = Attempts(slots=1)
+    attempts = Attempts(slots=1, hand_back=AsyncMock())
     stop = asyncio.Event()
     for _ in range(MAX_DELIVERING):
         assert await asyncio.wait_for(attempts.wait_for_room(stop), WAIT_SECONDS) == 1
@@ -460,7 +461,7 @@ async def test_giving_up_names_what_goes_back(
 ) -> None:
     gate = Gate()
     workshop = await make_workshop(ScriptedAdapter(lambda _prompt, _step: gate()))
-    attempts = Attempts(slots=3)
+    attempts = Attempts(slots=3, hand_back=AsyncMock())
     first, second, third = [await granted(gateway) for _ in range(3)]
     for task in (first, second, third):
         attempts.hold(Attempt(task, workshop))
@@ -478,7 +479,7 @@ async def test_a_newer_attempt_of_the_same_generation_replaces_the_older(
 ) -> None:
     gate = Gate()
     workshop = await make_workshop(ScriptedAdapter(lambda _prompt, _step: gate()))
-    attempts = Attempts(slots=2)
+    attempts = Attempts(slots=2, hand_back=AsyncMock())
     older = await granted(gateway)
     newer = Task()
     newer.CopyFrom(older)
@@ -492,3 +493,93 @@ async def test_a_newer_attempt_of_the_same_generation_replaces_the_older(
     assert (await gateway.result_of(older.generation_id)).attempt == 2
     await attempts.drain(within_seconds=WAIT_SECONDS)
     assert len(gateway.results[older.generation_id]) == 1
+
+
+async def test_one_that_is_to_be_alone_waits_for_the_others_and_nothing_is_claimed_meanwhile(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway
+) -> None:
+    store.open.clear()
+    adapter = ScriptedAdapter()
+    workshop = await make_workshop(adapter)
+    attempts = Attempts(slots=2, hand_back=AsyncMock())
+    other, alone = await granted(gateway), await granted(gateway, prompt="a dragon")
+    alone.alone = True
+    attempts.hold(Attempt(other, workshop))
+    await gateway.until(lambda: uploading(gateway, other))
+    assert attempts.free_slots == 2
+    attempts.hold(Attempt(alone, workshop))
+    assert attempts.free_slots == 0
+    await gateway.until(lambda: uploading(gateway, other))
+    assert ("a dragon", 1) not in adapter.evaluated
+
+    store.open.set()
+
+    assert (await gateway.result_of(alone.generation_id)).HasField("success")
+    assert len(gateway.results[other.generation_id]) == 1
+    await attempts.drain(within_seconds=WAIT_SECONDS)
+    assert attempts.free_slots == 2
+
+
+async def test_what_is_granted_beside_one_that_is_to_be_alone_is_handed_back_before_that_begins(
+    make_workshop: MakeWorkshop, gateway: ScriptedGateway
+) -> None:
+    adapter = ScriptedAdapter()
+    workshop = await make_workshop(adapter)
+    handing_back = asyncio.Event()
+    handed_back: list[AttemptRef] = []
+
+    async def hand_back(ref: AttemptRef) -> None:
+        handed_back.append(ref)
+        await handing_back.wait()
+
+    attempts = Attempts(slots=3, hand_back=hand_back)
+    tasks = [await granted(gateway) for _ in range(3)]
+    for task, alone in zip(tasks, (True, True, False), strict=True):
+        task.alone = alone
+        attempts.hold(Attempt(task, workshop))
+    await eventually(lambda: len(handed_back) == 2)
+    assert (len(attempts), attempts.free_slots, adapter.evaluated) == (3, 0, [])
+
+    handing_back.set()
+
+    assert (await gateway.result_of(tasks[0].generation_id)).HasField("success")
+    assert [ref.generation_id for ref in handed_back] == [task.generation_id for task in tasks[1:]]
+    await attempts.drain(within_seconds=WAIT_SECONDS)
+    assert len(adapter.evaluated) == tasks[0].spec.steps
+
+
+async def test_one_that_waits_to_be_alone_can_be_dropped(
+    make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway, registry: CollectorRegistry
+) -> None:
+    store.open.clear()
+    workshop = await make_workshop(ScriptedAdapter())
+    attempts = Attempts(slots=1, hand_back=AsyncMock())
+    other, alone = await granted(gateway), await granted(gateway)
+    alone.alone = True
+    for task in (other, alone):
+        attempts.hold(Attempt(task, workshop))
+    await gateway.until(lambda: uploading(gateway, other))
+    attempts.drop(alone.generation_id, reason="test")
+    store.open.set()
+    await attempts.drain(within_seconds=WAIT_SECONDS)
+    assert not gateway.results[alone.generation_id]
+    assert measured(registry, "easel_attempts_total", model=MODEL, outcome="dropped") == 1
+
+
+async def test_a_newer_attempt_that_is_to_be_alone_replaces_the_older(
+    make_workshop: MakeWorkshop, gateway: ScriptedGateway
+) -> None:
+    gate = Gate()
+    workshop = await make_workshop(ScriptedAdapter(lambda _prompt, _step: gate()))
+    attempts = Attempts(slots=1, hand_back=AsyncMock())
+    older = await granted(gateway)
+    older.alone = True
+    newer = Task()
+    newer.CopyFrom(older)
+    newer.attempt = 2
+    attempts.hold(Attempt(older, workshop))
+    await asyncio.to_thread(gate.reached.wait)
+    attempts.hold(Attempt(newer, workshop))
+    gate.open()
+    assert (await gateway.result_of(older.generation_id)).attempt == 2
+    await attempts.drain(within_seconds=WAIT_SECONDS)

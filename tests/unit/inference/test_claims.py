@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -25,7 +26,7 @@ class Running:
 
     def __init__(self, bus: Bus, *, slots: int = 1) -> None:
         self.granted: asyncio.Queue[Task] = asyncio.Queue()
-        self.attempts = Attempts(slots=slots)
+        self.attempts = Attempts(slots=slots, hand_back=AsyncMock())
         self.stop = asyncio.Event()
         self._registry = CollectorRegistry()
         self.claims = Claims(

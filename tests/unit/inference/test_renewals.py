@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -66,7 +67,7 @@ async def held(bus: Bus, gateway: ScriptedGateway, start_engine: Start, metrics:
         results=Results(bus),
         metrics=metrics,
     )
-    attempts = Attempts(slots=2)
+    attempts = Attempts(slots=2, hand_back=AsyncMock())
     generation_id = await gateway.queue()
     attempts.hold(Attempt(gateway.tasks[generation_id], workshop))
     await asyncio.to_thread(gate.reached.wait)
