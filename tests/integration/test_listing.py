@@ -82,7 +82,15 @@ async def test_every_filter_holds(generations: Generations, attempts: Attempts, 
 
     assert await ids(listing, Filter(states=[State.FAILED])) == [starved.id, broken.id]
     assert await ids(listing, Filter(states=[State.FAILED, State.QUEUED], models=["other", "none"])) == [other.id]
-    assert await ids(listing, Filter(failure_reasons=["FAILURE_REASON_MODEL_ERROR"])) == [broken.id]
+    assert await ids(listing, Filter(models=["other", "none", "other"])) == [other.id]
+    assert await ids(listing, Filter(states=[State.FAILED, State.QUEUED])) == [
+        one.id for one in (starved, broken, labelled, other, plain)
+    ]
+    reasons = ["FAILURE_REASON_MODEL_ERROR", "FAILURE_REASON_OUT_OF_MEMORY"]
+    assert await ids(listing, Filter(failure_reasons=reasons[:1])) == [broken.id]
+    assert await ids(listing, Filter(failure_reasons=reasons)) == [starved.id, broken.id]
+    assert await ids(listing, Filter(failure_reasons=reasons, states=[State.FAILED])) == [starved.id, broken.id]
+    assert await ids(listing, Filter(failure_reasons=reasons, states=[State.QUEUED])) == []
     assert await ids(listing, Filter(labels={"team": "art"})) == [labelled.id]
     assert await ids(listing, Filter(labels={"team": "art", "run": "7"}, models=["tiny"])) == [labelled.id]
     assert await ids(listing, Filter(labels={"team": "art", "run": "8"})) == []
@@ -124,13 +132,14 @@ def many(record_url: str) -> Iterator[psycopg.Connection]:
 @pytest.mark.parametrize(
     ("which", "way"),
     [
-        (Filter(), "Index Scan Backward using generations_pkey"),
+        (Filter(), "Index Scan Backward using generations_owner"),
         (Filter(labels={"job": "17"}), "Bitmap Index Scan on generations_labels"),
-        (Filter(labels={"team": "art"}), "Index Scan Backward using generations_pkey"),
+        (Filter(labels={"team": "art"}), "Index Scan Backward using generations_owner"),
         (Filter(labels={"team": "art", "job": "17"}), "Bitmap Index Scan on generations_labels"),
         (Filter(models=["rare"]), "Index Scan Backward using generations_model"),
         (Filter(models=["none"]), "Index Scan Backward using generations_model"),
-        (Filter(states=[State.FAILED]), "generations_state"),
+        (Filter(states=[State.FAILED]), "Index Scan Backward using generations_state"),
+        (Filter(states=[State.QUEUED, State.FAILED]), "Index Scan Backward using generations_state"),
         (Filter(failure_reasons=["FAILURE_REASON_STORAGE"]), "Index Scan Backward using generations_failure"),
         (Filter(created_after=datetime.now(UTC) + timedelta(days=1)), "Index Cond: (id >="),
         (Filter(created_before=datetime.now(UTC) - timedelta(days=1)), "Index Cond: (id <"),
@@ -139,6 +148,7 @@ def many(record_url: str) -> Iterator[psycopg.Connection]:
 )
 def test_no_list_reads_all_there_is(many: psycopg.Connection, which: Filter, way: str) -> None:
     page = _page(which, owner=OWNER, before_id=None, limit=51)
+    assert page is not None
     written = str(page.compile(dialect=DIALECT, compile_kwargs={"literal_binds": True}))
     plan = "\n".join(line for (line,) in many.execute(f"EXPLAIN {written}".encode()))
     assert way in plan
