@@ -16,9 +16,9 @@ MAX_DELIVERING = 4
 class Attempts:
     """Runs attempts, each in a task of its own, and drops them on demand.
 
-    One that is to be alone has the worker to itself: it waits until the others have ended, and meanwhile nothing is
-    claimed. What was being claimed is handed back. So whatever it does to the worker hits nobody else, and nobody else
-    what counts against it.
+    One that is to be alone has the worker to itself: from when it is held nothing more is claimed, and it waits until
+    the others have ended and every claim is answered. What those bring is handed back. So whatever it does to the
+    worker hits nobody else.
 
     Args:
         slots: How many may be drawn at once.
@@ -104,7 +104,7 @@ class Attempts:
         return returnable
 
     async def _until_alone(self) -> None:
-        while len(self._held) > 1:
+        while len(self._held) > 1 or self._reserved:
             self._changed.clear()
             await self._changed.wait()
 

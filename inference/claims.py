@@ -56,7 +56,8 @@ class Claims:
         async with asyncio.TaskGroup() as group:
             while free_slots := await self._attempts.wait_for_room(stop):
                 for hint in await self._hints.pull(free_slots):
-                    if stop.is_set():
+                    # There may be no room any more: one that is to be alone has come in the meantime.
+                    if stop.is_set() or not self._attempts.free_slots:
                         group.create_task(hint.put_back())
                     elif hint.generation_id in self._asked:
                         group.create_task(hint.put_back(delay_seconds=HINT_AGAIN_SECONDS))

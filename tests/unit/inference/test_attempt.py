@@ -548,6 +548,24 @@ async def test_what_is_granted_beside_one_that_is_to_be_alone_is_handed_back_bef
     assert len(adapter.evaluated) == tasks[0].spec.steps
 
 
+async def test_one_that_is_to_be_alone_waits_until_every_claim_is_answered(
+    make_workshop: MakeWorkshop, gateway: ScriptedGateway
+) -> None:
+    adapter = ScriptedAdapter()
+    attempts = Attempts(slots=2, hand_back=AsyncMock())
+    alone = await granted(gateway)
+    alone.alone = True
+    attempts.reserve()
+    attempts.hold(Attempt(alone, await make_workshop(adapter)))
+    await attempts.drain(within_seconds=0.1)
+    assert adapter.evaluated == []
+
+    attempts.unreserve()
+
+    assert (await gateway.result_of(alone.generation_id)).HasField("success")
+    await attempts.drain(within_seconds=WAIT_SECONDS)
+
+
 async def test_one_that_waits_to_be_alone_can_be_dropped(
     make_workshop: MakeWorkshop, store: MemoryStore, gateway: ScriptedGateway, registry: CollectorRegistry
 ) -> None:

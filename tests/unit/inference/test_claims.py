@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from unittest.mock import AsyncMock
 
@@ -93,6 +93,35 @@ async def test_not_yet_asks_again_later_for_the_same_hint(running: Running, gate
     assert len(gateway.claims) == 3
     assert len({request.claim_id for request in gateway.claims}) == 3
     await gateway.until_no_hint_is_left()
+
+
+async def test_what_was_pulled_when_there_is_no_room_any_more_goes_back_unasked(
+    bus: Bus, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull, pulls = Hints.pull, asyncio.Queue[int]()
+
+    async def pull_slowly(hints: Hints, most: int) -> Sequence[Hint]:
+        found = await pull(hints, most)
+        if found:
+            pulls.put_nowait(len(found))
+            if not filled.is_set():
+                filled.set()
+                worker.attempts.reserve()
+        return found
+
+    monkeypatch.setattr(Hints, "pull", pull_slowly)
+    filled = asyncio.Event()
+    worker = Running(bus)
+    generation_id = await gateway.queue()
+    async with asyncio.timeout(WAIT_SECONDS):
+        assert await pulls.get() == 1
+        worker.attempts.unreserve()
+        assert await pulls.get() == 1
+
+    assert (await worker.next_granted()).generation_id == generation_id
+    assert len(gateway.claims) == 1
+    worker.stop.set()
+    await worker.task
 
 
 class Record:
