@@ -12,9 +12,13 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.errors import DatabaseUnavailable
 from gateway.record.database import CONNECT_TIMEOUT_SECONDS, driver_url
+from gateway.record.tables import metadata
 
 #: Any fixed number: whoever holds this advisory lock migrates, others wait.
 MIGRATION_LOCK = 0x0EA5E1
+
+_HAS_NO_STATISTICS = text("SELECT reltuples < 0 FROM pg_class WHERE oid = 'generations'::regclass")
+_TAKE_STATISTICS = text(f"ANALYZE {', '.join(metadata.tables)}")
 
 
 def migrate(url: str) -> None:
@@ -31,6 +35,9 @@ def migrate(url: str) -> None:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            if _revision(connection) != before or connection.execute(_HAS_NO_STATISTICS).scalar_one():
+                # Without them a new index of an expression is not used, and nearly none of a record that was restored.
+                connection.execute(_TAKE_STATISTICS)
             logger.info("the schema is at {} (was {})", _revision(connection), before or "empty", action="migrated")
     except OperationalError as error:
         raise DatabaseUnavailable from error

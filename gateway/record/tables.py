@@ -119,7 +119,8 @@ Index(
 #: What carries a label; `generations_labels_values`, statistics of it, tell the planner how many do.
 Index(
     "generations_labels",
-    generations.c.spec["labels"].label("labels"),
+    # In the words of lists: what SQLAlchemy makes of ["labels"] is another expression to PostgreSQL.
+    generations.c.spec.op("->")(text("'labels'")).label("labels"),
     postgresql_using="gin",
     postgresql_ops={"labels": "jsonb_path_ops"},
     postgresql_where=text("spec ? 'labels'"),

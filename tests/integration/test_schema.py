@@ -28,6 +28,39 @@ def test_migrations_make_exactly_the_tables(record_url: str) -> None:
     engine.dispose()
 
 
+def test_indexes_are_the_same_to_the_word(record_url: str, servers: Servers) -> None:
+    """Also in what alembic does not look at: expressions, what an index is of, what it includes."""
+    with psycopg.connect(servers.postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE declared")
+    declared_url = f"{servers.postgres.url.rpartition('/')[0]}/declared"
+    engine = create_engine(driver_url(declared_url))
+    metadata.create_all(engine)
+    engine.dispose()
+    assert indexes(record_url) == indexes(declared_url)
+
+
+def indexes(url: str) -> list[str]:
+    with psycopg.connect(url) as connection:
+        rows = connection.execute("""
+            SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version' ORDER BY 1
+        """)
+        return [definition for (definition,) in rows]
+
+
+def test_a_migration_takes_statistics_where_there_are_none(record_url: str) -> None:
+    """Without any, as after a restore, PostgreSQL takes a table for small and reads it from end to end."""
+    with psycopg.connect(record_url, autocommit=True) as connection:
+        connection.execute("""
+            INSERT INTO generations (owner, model, priority, spec, resolved_spec)
+            SELECT 'default', 'tiny', 0, '{}', '{}' FROM generate_series(1, 1000)
+        """)
+        known = "SELECT reltuples FROM pg_class WHERE relname = 'generations'"
+        connection.execute("SELECT pg_clear_relation_stats('public', 'generations')")
+        assert connection.execute(known).fetchone() == (-1,)
+        schema.migrate(record_url)
+        assert connection.execute(known).fetchone() == (1000,)
+
+
 def test_migrating_again_changes_nothing(record_url: str) -> None:
     schema.migrate(record_url)
     assert schema.is_current(record_url)
