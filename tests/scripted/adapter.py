@@ -3,6 +3,7 @@
 Words of the form `name=value` are instructions, all others mean nothing:
 
     encode=0.1  step=0.05  decode=0.2     how long each of these takes, in seconds
+    until=/a/file                         the steps take that long only until there is such a file
     fail=model_error                      or out_of_memory, invalid_output: raised in the middle of the steps
     device=lost                           the device is lost in the middle of the steps
     process=killed                        the whole worker is killed in the middle of the steps: a poison request
@@ -13,6 +14,7 @@ import hashlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,7 +66,7 @@ class ScriptedAdapter:
         self, request: DrawRequest, conditioning: Conditioning, *, seed: int, on_evaluation: OnEvaluation
     ) -> Latents:
         for step in range(1, request.steps + 1):
-            time.sleep(float(conditioning.get("step", 0)))
+            time.sleep(_step_seconds(conditioning))
             if step == (request.steps + 1) // 2:
                 _have_the_accident(conditioning)
             on_evaluation(step, request.steps, step)
@@ -91,6 +93,11 @@ def pixels_of(request: DrawRequest, *, seed: int) -> Pixels:
     colours = np.frombuffer(stripes, dtype=np.uint8).reshape(8, 1, 3)
     rows = np.repeat(colours, -(-request.height // 8), axis=0)[: request.height]
     return np.ascontiguousarray(np.broadcast_to(rows, (request.height, request.width, 3)))
+
+
+def _step_seconds(script: dict[str, str]) -> float:
+    in_a_hurry = "until" in script and Path(script["until"]).exists()
+    return 0 if in_a_hurry else float(script.get("step", 0))
 
 
 def _have_the_accident(script: dict[str, Any]) -> None:
