@@ -55,7 +55,7 @@ class Refusal(Enum):
 
     #: It is final, or there is no such generation.
     GONE = "gone"
-    #: Another worker draws it.
+    #: Another worker draws it; or this claim was granted once, and what came of it is over.
     HELD = "held"
 
 
@@ -91,7 +91,10 @@ class Attempts:
     async def claim(
         self, generation_id: str, *, claim_id: str, worker_id: str, nonce: str, lease: timedelta
     ) -> Grant | Refusal | NotYet:
-        """Start an attempt if the generation is waiting, else say why not; the same claim_id gets the same answer."""
+        """Start an attempt if the generation is waiting, else say why not.
+
+        The same claim_id gets the same answer for as long as its attempt lasts, and never another attempt.
+        """
         parameters = {
             "id": generation_id,
             "claim_id": claim_id,
@@ -110,6 +113,8 @@ class Attempts:
                 return Refusal.HELD
             known = {name: standing[name] for name in Grant.__dataclass_fields__ if name in standing}
             return Grant(**known, is_new=False)
+        if standing["granted_before"]:
+            return Refusal.HELD
         return NotYet(retry_after=max(standing["wait"], timedelta(0)))
 
     async def renew(self, attempts: Sequence[Attempt], *, lease: timedelta) -> set[Attempt]:
@@ -234,6 +239,7 @@ _HELD = """
 """
 _IS_HELD = "id = held_id AND state = 'RUNNING' AND attempt = number AND named IN ('', claim_id)"
 
+# A claim that comes a second time, late, finds nobody who would draw: it must not start another attempt.
 _CLAIM = text("""
     WITH claimed AS (
         UPDATE generations
@@ -241,6 +247,7 @@ _CLAIM = text("""
             lease_expire_time = now() + CAST(:lease AS interval), start_time = coalesce(start_time, now())
         WHERE id = :id AND state = 'QUEUED' AND available_time <= now()
           AND (deadline_time IS NULL OR deadline_time > now())
+          AND NOT EXISTS (SELECT FROM attempts WHERE generation_id = :id AND attempts.claim_id = :claim_id)
         RETURNING id, attempt, resolved_spec, lost_attempts, revision, model
     ), started AS (
         INSERT INTO attempts (generation_id, number, worker_id, claim_id, object_prefix, alone)
@@ -256,7 +263,8 @@ _CLAIM = text("""
 _STANDING = text(f"""
     SELECT id AS generation_id, state, generations.claim_id, attempt, resolved_spec, object_prefix, revision, model,
            lost_attempts > 0 AS alone, available_time - now() AS wait,
-           coalesce(deadline_time <= now(), false) AS expired
+           coalesce(deadline_time <= now(), false) AS expired,
+           EXISTS (SELECT FROM attempts WHERE generation_id = :id AND attempts.claim_id = :claim_id) AS granted_before
     {WITH_ATTEMPT} WHERE id = :id
 """)
 

@@ -1,6 +1,7 @@
 """The record on the real PostgreSQL: the state machine and every statement of the protocol."""
 
 import asyncio
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -61,7 +62,7 @@ async def claim(
 
 
 async def granted(attempts: Attempts, generation_id: str, *, lease: timedelta = LEASE) -> Attempt:
-    grant = await claim(attempts, generation_id, lease=lease)
+    grant = await claim(attempts, generation_id, claim_id=uuid.uuid4().hex, lease=lease)
     assert isinstance(grant, Grant)
     return Attempt(generation_id=generation_id, number=grant.attempt)
 
@@ -222,6 +223,19 @@ class TestClaim:
         assert isinstance(first, Grant)
         assert first.is_new
         assert again == replace(first, is_new=False)
+
+    async def test_a_claim_that_comes_again_after_its_attempt_starts_no_other(
+        self, generations: Generations, attempts: Attempts, database: Database
+    ) -> None:
+        # A gateway that hung answers it long after its worker asked another one: nobody would draw.
+        generation = await create(generations)
+        grant = await claim(attempts, generation.id)
+        assert isinstance(grant, Grant)
+        await attempts.release([Attempt(generation_id=generation.id, number=grant.attempt)])
+        assert await claim(attempts, generation.id) == Refusal.HELD
+        assert await outcomes(database, generation.id) == ["RELEASED"]
+        assert isinstance(await claim(attempts, generation.id, claim_id="c2"), Grant)
+        assert await claim(attempts, generation.id) == Refusal.HELD
 
     async def test_another_worker_is_told_that_it_is_held(self, generations: Generations, attempts: Attempts) -> None:
         generation = await create(generations)
