@@ -8,6 +8,7 @@ Words of the form `name=value` are instructions, all others mean nothing:
     device=lost                           the device is lost in the middle of the steps
     process=killed                        the whole worker is killed in the middle of the steps: a poison request
     process=stopped                       the same with SIGSTOP
+    while=/a/file                         these four happen only as long as there is such a file
 """
 
 import hashlib
@@ -101,6 +102,8 @@ def _step_seconds(script: dict[str, str]) -> float:
 
 
 def _have_the_accident(script: dict[str, Any]) -> None:
+    if "while" in script and not Path(script["while"]).exists():
+        return
     if "fail" in script:
         raise FAILURES[script["fail"]]("as the prompt says")
     if script.get("device") == "lost":
