@@ -159,7 +159,8 @@ class GenerationServiceServicer:
         break at any time, as connections do: call again with the last resume_token, and nothing is missed.
 
         Errors: NOT_FOUND; INVALID_ARGUMENT for a token of another generation or one that is no token; UNAVAILABLE with
-        RetryInfo when this replica shuts down: call again with the last resume_token.
+        RetryInfo when this replica shuts down, or when the client has read nothing for too long (30 seconds, unless the
+        operator chose otherwise): call again with the last resume_token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,8 @@ class GenerationServiceStub:
     break at any time, as connections do: call again with the last resume_token, and nothing is missed.
 
     Errors: NOT_FOUND; INVALID_ARGUMENT for a token of another generation or one that is no token; UNAVAILABLE with
-    RetryInfo when this replica shuts down: call again with the last resume_token.
+    RetryInfo when this replica shuts down, or when the client has read nothing for too long (30 seconds, unless the
+    operator chose otherwise): call again with the last resume_token.
     """
     GetGeneration: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.GetGenerationRequest, _generation_messages_pb2.GetGenerationResponse]
     """Returns one generation.
@@ -171,7 +172,8 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         break at any time, as connections do: call again with the last resume_token, and nothing is missed.
 
         Errors: NOT_FOUND; INVALID_ARGUMENT for a token of another generation or one that is no token; UNAVAILABLE with
-        RetryInfo when this replica shuts down: call again with the last resume_token.
+        RetryInfo when this replica shuts down, or when the client has read nothing for too long (30 seconds, unless the
+        operator chose otherwise): call again with the last resume_token.
         """
 
     @_abc_1.abstractmethod
