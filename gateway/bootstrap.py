@@ -44,6 +44,7 @@ from gateway.retention import Retention
 from gateway.settings import GatewaySettings
 from gateway.sweep import Sweep
 from gateway.topology import Topology
+from gateway.turns import Turns
 from gateway.watch import Watching
 
 SCHEMA_POLL_SECONDS = 1.0
@@ -51,6 +52,10 @@ CATALOGUE_SECONDS = 1.0
 BACKLOG_SECONDS = 0.5
 #: Each request accepted is a nudge to dispatch: under load many share one look at the queue.
 DISPATCH_PAUSE_SECONDS = 0.02
+#: How many lists are read at a time, and how many of one owner: some filters are answered only by a look at all that it
+#: has, which takes a connection, a core of PostgreSQL and, for a long page, this process for a while.
+LISTS = 4
+LISTS_PER_OWNER = 2
 #: How long balancers get to notice that we go.
 SHUTDOWN_NOTICE_SECONDS = 0.1
 #: How long the loops get to end their steps in hand: a pull for results takes a second and must not be cancelled.
@@ -70,21 +75,27 @@ class Gateway:
         self._settings = settings
         self._telemetry = Telemetry(service="gateway")
         metrics = Metrics(self._telemetry.registry)
-        self._database = Database(
-            settings.database_url.get_secret_value(),
-            pool_size=settings.database_pool_size,
-            timeout_seconds=settings.database_timeout_seconds,
-            on_unavailable=metrics.database_unavailable.inc,
-        )
+
+        def connect(pool_size: int) -> Database:
+            return Database(
+                settings.database_url.get_secret_value(),
+                pool_size=pool_size,
+                timeout_seconds=settings.database_timeout_seconds,
+                on_unavailable=metrics.database_unavailable.inc,
+            )
+
+        # Two, so that however many calls there are, and whatever they wait for, no lease runs out over them.
+        self._database_for_calls = connect(settings.database_pool_size)
+        self._database = connect(settings.database_work_pool_size)
         self._bus = Bus()
         metrics.bus_connected.set_function(lambda: self._bus.connected_seconds > 0)
-        generations = Generations(self._database, retention=settings.retention)
+        generations = Generations(self._database_for_calls, retention=settings.retention)
         queue = Queue(self._database)
         attempts = Attempts(self._database, retention=settings.retention)
         models = Models(self._database)
         policy = RetryPolicy(max_lost_attempts=settings.max_lost_attempts, backoff=settings.retry_backoff)
         # A worker renews several times in a lease: one that was not heard of for a whole one is not alive.
-        catalogue = Catalogue(models, liveness=settings.lease)
+        catalogue = Catalogue(Models(self._database_for_calls), liveness=settings.lease)
 
         self._dispatcher = Dispatcher(queue, self._bus, liveness=settings.lease, metrics=metrics)
         self._dispatching = Loop(
@@ -102,7 +113,7 @@ class Gateway:
         )
         topology = Loop("topology", self._ensure_topology, interval_seconds=settings.topology_seconds)
         self._bus.on_connect(topology.nudge)
-        self._hub = Hub(self._bus, generations)
+        self._hub = Hub(self._bus, Generations(self._database))
         self._progress = ProgressWriter(self._bus, attempts)
         bucket = Bucket(objects.connect(settings, endpoint=settings.s3_endpoint), name=settings.s3_bucket)
         results = Results(
@@ -145,9 +156,8 @@ class Gateway:
             await catalogue.refresh()
             metrics.show_models(catalogue.models)
 
-        removal = Removal(self._database)
         retention = Retention(
-            removal,
+            Removal(self._database),
             bucket,
             retention=settings.retention,
             backup_age=settings.backup_age,
@@ -184,11 +194,16 @@ class Gateway:
                     metrics=metrics,
                 ),
                 generations=generations,
-                queue=queue,
+                queue=Queue(self._database_for_calls),
                 watching=Watching(generations, self._hub, self._bus),
                 catalogue=catalogue,
-                listing=Listing(self._database),
-                removal=removal,
+                listing=Listing(self._database_for_calls),
+                turns_of_lists=Turns(
+                    places=LISTS,
+                    places_per_owner=LISTS_PER_OWNER,
+                    timeout_seconds=settings.database_timeout_seconds,
+                ),
+                removal=Removal(self._database_for_calls),
                 nudge_removal=removing.nudge,
                 announcements=announcements,
                 signer=signer,
@@ -237,6 +252,7 @@ class Gateway:
         with contextlib.suppress(asyncio.CancelledError):
             await work
         await self._bus.close()
+        await self._database_for_calls.close()
         await self._database.close()
         await asyncio.to_thread(self._telemetry.close)
         logger.info("stopped", action="stopped")

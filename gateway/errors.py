@@ -97,6 +97,13 @@ class BacklogFull(Error):
         super().__init__(f"{backlog} generations wait for model {model}, {room}: try again later")
 
 
+class TooManyCalls(Error):
+    """Others like it come first, for too long."""
+
+    def __init__(self) -> None:
+        super().__init__("too many calls of this kind are being answered: try again soon")
+
+
 class DatabaseUnavailable(Error):
     """PostgreSQL is out of reach."""
 

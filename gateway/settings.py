@@ -18,7 +18,10 @@ class GatewaySettings(Settings):
     """What the gateway needs beyond what both services share."""
 
     database_url: SecretStr = Field(description="PostgreSQL 18 or later: `postgresql://user:password@host:port/name`.")
-    database_pool_size: int = Field(10, ge=1, description="The most connections to PostgreSQL.")
+    database_pool_size: int = Field(10, ge=1, description="The most connections to PostgreSQL for clients' calls.")
+    database_work_pool_size: int = Field(
+        8, ge=1, description="The most connections beside those, for workers' requests and the gateway's own work."
+    )
     database_timeout_seconds: float = Field(5, gt=0, description="How long a statement may take before UNAVAILABLE.")
     listen: Address = Field("127.0.0.1:50051", description="The host and port of the gRPC server.")
     metrics_listen: OptionalAddress = Field(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65\x61sel/v1/error_reason.proto\x12\x08\x65\x61sel.v1*\xd2\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12%\n!ERROR_REASON_GENERATION_NOT_FOUND\x10\x02\x12$\n ERROR_REASON_REQUEST_ID_CONFLICT\x10\x03\x12)\n%ERROR_REASON_GENERATION_NOT_SUCCEEDED\x10\x04\x12\x1d\n\x19\x45RROR_REASON_BACKLOG_FULL\x10\x05\x12%\n!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x06\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\x07\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x08\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\t\x12%\n!ERROR_REASON_GENERATION_NOT_FINAL\x10\n\x12#\n\x1f\x45RROR_REASON_GENERATION_DELETED\x10\x0b\x12\x1c\n\x18\x45RROR_REASON_SLOW_READER\x10\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x65\x61sel/v1/error_reason.proto\x12\x08\x65\x61sel.v1*\xf3\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12 \n\x1c\x45RROR_REASON_INVALID_REQUEST\x10\x01\x12%\n!ERROR_REASON_GENERATION_NOT_FOUND\x10\x02\x12$\n ERROR_REASON_REQUEST_ID_CONFLICT\x10\x03\x12)\n%ERROR_REASON_GENERATION_NOT_SUCCEEDED\x10\x04\x12\x1d\n\x19\x45RROR_REASON_BACKLOG_FULL\x10\x05\x12%\n!ERROR_REASON_DATABASE_UNAVAILABLE\x10\x06\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\x07\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x08\x12 \n\x1c\x45RROR_REASON_MODEL_NOT_FOUND\x10\t\x12%\n!ERROR_REASON_GENERATION_NOT_FINAL\x10\n\x12#\n\x1f\x45RROR_REASON_GENERATION_DELETED\x10\x0b\x12\x1c\n\x18\x45RROR_REASON_SLOW_READER\x10\x0c\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_CALLS\x10\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'easel.v1.error_reason_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ERRORREASON']._serialized_start=42
-  _globals['_ERRORREASON']._serialized_end=508
+  _globals['_ERRORREASON']._serialized_end=541
 # @@protoc_insertion_point(module_scope)

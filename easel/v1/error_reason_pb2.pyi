@@ -52,6 +52,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: what this stream brought was not read for too long. What was sent by then can still be read before this
     status; watching again from the last resume_token goes on after it. google.rpc.RetryInfo says when.
     """
+    ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 13
+    """RESOURCE_EXHAUSTED: so many lists are being read that this one had to wait for too long; google.rpc.RetryInfo says
+    when to try again.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call was refused: the `reason` of the google.rpc.ErrorInfo in an error's details, whose domain is `easel`."""
@@ -85,5 +89,9 @@ ERROR_REASON_GENERATION_DELETED: ErrorReason.ValueType  # 11
 ERROR_REASON_SLOW_READER: ErrorReason.ValueType  # 12
 """UNAVAILABLE: what this stream brought was not read for too long. What was sent by then can still be read before this
 status; watching again from the last resume_token goes on after it. google.rpc.RetryInfo says when.
+"""
+ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 13
+"""RESOURCE_EXHAUSTED: so many lists are being read that this one had to wait for too long; google.rpc.RetryInfo says
+when to try again.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -21,6 +21,7 @@ EXAMPLES: list[errors.Error] = [
     errors.RequestIdConflict("r", generation_id="1", fields=["spec.steps", "spec.seed"]),
     errors.GenerationNotSucceeded("1", state="QUEUED"),
     errors.BacklogFull("tiny", backlog=5),
+    errors.TooManyCalls(),
     errors.DatabaseUnavailable(),
     errors.SlowReader(timeout_seconds=30),
     errors.ShuttingDown(),
@@ -59,6 +60,7 @@ def test_every_status_says_why(error: errors.Error) -> None:
     "error",
     [
         errors.BacklogFull("m", backlog=1),
+        errors.TooManyCalls(),
         errors.DatabaseUnavailable(),
         errors.SlowReader(timeout_seconds=30),
         errors.ShuttingDown(),
