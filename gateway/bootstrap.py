@@ -115,7 +115,9 @@ class Gateway:
         self._bus.on_connect(topology.nudge)
         self._hub = Hub(self._bus, Generations(self._database))
         self._progress = ProgressWriter(self._bus, attempts)
-        bucket = Bucket(objects.connect(settings, endpoint=settings.s3_endpoint), name=settings.s3_bucket)
+        self._bucket = bucket = Bucket(
+            objects.connect(settings, endpoint=settings.s3_endpoint), name=settings.s3_bucket
+        )
         results = Results(
             attempts,
             Adoption(self._database, retention=settings.retention),
@@ -251,6 +253,7 @@ class Gateway:
         work.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await work
+        self._bucket.close()
         await self._bus.close()
         await self._database_for_calls.close()
         await self._database.close()

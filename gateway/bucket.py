@@ -1,12 +1,20 @@
 """The bucket of the pictures, as far as a gateway touches it: it looks for, and removes, what the record names."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import urllib3.exceptions
 from minio import Minio
 from minio.deleteobjects import DeleteObject
 from minio.error import MinioException, S3Error
+
+THREADS = 16
+#: A worker, or the results behind this one, wait for what comes of a look.
+LOOK_SECONDS = 5.0
+
+Result = TypeVar("Result")
 
 _ERRORS = (MinioException, urllib3.exceptions.HTTPError, OSError)
 
@@ -21,6 +29,12 @@ class Bucket:
     def __init__(self, client: Minio, *, name: str) -> None:
         self._client = client
         self._name = name
+        # Of its own, since a hanging server may hold them for long, and others want the usual ones.
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="bucket")
+
+    def close(self) -> None:
+        """Let the threads end after what they have in hand."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def remove(self, prefix: str) -> int:
         """Remove every object whose key begins with a prefix, and count them; none is fine.
@@ -28,7 +42,7 @@ class Bucket:
         Raises:
             StorageUnavailable: some may be left.
         """
-        return await asyncio.to_thread(self._remove, prefix)
+        return await self._run(self._remove, prefix)
 
     async def find_missing(self, objects: Sequence[tuple[str, int]]) -> list[str]:
         """Find out which of these objects (key, size) are not there in their size.
@@ -36,8 +50,15 @@ class Bucket:
         Raises:
             StorageUnavailable: nobody can tell.
         """
-        there = await asyncio.gather(*(asyncio.to_thread(self._is_there, key, size) for key, size in objects))
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                there = await asyncio.gather(*(self._run(self._is_there, key, size) for key, size in objects))
+        except TimeoutError as error:
+            raise StorageUnavailable(f"no look at objects within {LOOK_SECONDS:g} s") from error
         return [key for (key, _), is_there in zip(objects, there, strict=True) if not is_there]
+
+    async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def _is_there(self, key: str, size_bytes: int) -> bool:
         try:
