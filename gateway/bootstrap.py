@@ -142,7 +142,6 @@ class Gateway:
             attempts,
             queue,
             models,
-            catalogue,
             recall=recall,
             announcements=announcements,
             lease=settings.lease,

@@ -15,7 +15,6 @@ from easel import subjects
 from easel.bus import Bus, BusUnavailable
 from gateway.announcements import Announcements
 from gateway.bucket import StorageUnavailable
-from gateway.catalogue import Catalogue
 from gateway.metrics import Metrics
 from gateway.recall import Recall
 from gateway.record.attempts import Attempts, RetryPolicy
@@ -61,7 +60,6 @@ class Sweep:
         attempts: Attempts,
         queue: Queue,
         models: Models,
-        catalogue: Catalogue,
         *,
         recall: Recall,
         announcements: Announcements,
@@ -73,7 +71,6 @@ class Sweep:
         self._attempts = attempts
         self._queue = queue
         self._models = models
-        self._catalogue = catalogue
         self._recall = recall
         self._announcements = announcements
         self._lease = lease
@@ -98,13 +95,12 @@ class Sweep:
             raise
 
     async def _republish_lost_hints(self) -> None:
-        for model in self._catalogue.models:
-            # The rows first: a hint that is published after this look is not missed by the next one.
-            marked = await self._queue.get_dispatched(model, older_than=HINT_GRACE)
-            if not marked:
-                continue
+        # The rows first: a hint that is published after this look is not missed by the next one.
+        for model, marked in (await self._queue.get_dispatched(older_than=HINT_GRACE)).items():
             present = await self._hints_present(model)
             lost = [generation_id for generation_id in marked if generation_id not in present]
+            if not lost:
+                continue
             count = await self._queue.unmark_dispatched(
                 lost, marked_before=max(marked.values()) + timedelta(microseconds=1)
             )

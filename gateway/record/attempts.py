@@ -372,6 +372,8 @@ _OVERDUE = text("""
 
 _AMONG = "(CAST(:among AS uuid[]) IS NULL OR id = ANY(CAST(:among AS uuid[])))"
 
+# The last condition holds for RUNNING ones alone without a word of their state: at that PostgreSQL may look through all
+# that run, once for each, where its statistics are of a time when hardly any did.
 _REQUEUE_LOST = text(f"""
     WITH lost AS (
         UPDATE generations SET {_LOSE.format(given_up="lost_attempts >= :max_lost", losses=1)},
@@ -381,7 +383,7 @@ _REQUEUE_LOST = text(f"""
         WHERE id IN (
             SELECT id FROM generations WHERE state = 'RUNNING' AND lease_expire_time < :overdue_before AND {_AMONG}
             ORDER BY id LIMIT :rows FOR UPDATE SKIP LOCKED
-        ) AND state = 'RUNNING' AND lease_expire_time < :overdue_before
+        ) AND lease_expire_time < :overdue_before
         RETURNING id, attempt, revision, state, model, failure ->> 'reason' AS failure_reason
     ), ended AS (
         UPDATE attempts SET outcome = 'LOST', end_time = now() FROM lost

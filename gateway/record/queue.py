@@ -1,5 +1,6 @@
 """The queue: which generations wait, which of them come next, and whose hints are out."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -63,10 +64,13 @@ class Queue:
         parameters = {"ids": list(generation_ids), "marked_before": marked_before}
         return (await self._database.execute(_UNMARK_DISPATCHED, parameters)).rowcount
 
-    async def get_dispatched(self, model: str, *, older_than: timedelta) -> dict[str, datetime]:
-        """Read the generations whose hints should be on the bus since a while, and when they were marked."""
-        rows = await self._database.execute(_DISPATCHED, {"model": model, "older_than": older_than})
-        return {row.id: row.dispatched_time for row in rows}
+    async def get_dispatched(self, *, older_than: timedelta) -> dict[str, dict[str, datetime]]:
+        """Read the generations whose hints should be on the bus since a while, by model, and when they were marked."""
+        rows = await self._database.execute(_DISPATCHED, {"older_than": older_than})
+        dispatched: defaultdict[str, dict[str, datetime]] = defaultdict(dict)
+        for row in rows:
+            dispatched[row.model][row.id] = row.dispatched_time
+        return dict(dispatched)
 
 
 # One SELECT for each state, so that each has an index of its own.
@@ -116,8 +120,8 @@ _UNMARK_DISPATCHED = text("""
       AND (CAST(:marked_before AS timestamptz) IS NULL OR dispatched_time < CAST(:marked_before AS timestamptz))
 """)
 
+# All of them, which are no more than twice the workers' slots.
 _DISPATCHED = text("""
-    SELECT id, dispatched_time FROM generations
-    WHERE model = :model AND state = 'QUEUED' AND dispatched_time < now() - CAST(:older_than AS interval)
-    ORDER BY dispatched_time LIMIT 1000
+    SELECT model, id, dispatched_time FROM generations
+    WHERE state = 'QUEUED' AND dispatched_time < now() - CAST(:older_than AS interval)
 """)

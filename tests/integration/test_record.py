@@ -562,8 +562,9 @@ class TestDispatch:
         generation = await create(generations)
         before = await attempts.get_time()
         await queue.mark_dispatched(liveness=LEASE)
-        assert list(await queue.get_dispatched("tiny", older_than=timedelta(0))) == [generation.id]
-        assert await queue.get_dispatched("tiny", older_than=LEASE) == {}
+        dispatched = await queue.get_dispatched(older_than=timedelta(0))
+        assert {model: list(marked) for model, marked in dispatched.items()} == {"tiny": [generation.id]}
+        assert await queue.get_dispatched(older_than=LEASE) == {}
         assert await queue.unmark_dispatched([generation.id], marked_before=before) == 0
         assert await queue.unmark_dispatched([generation.id]) == 1
         assert len(await queue.mark_dispatched(liveness=LEASE)) == 1

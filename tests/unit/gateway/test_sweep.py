@@ -43,13 +43,11 @@ class World:
         self.queue.unmark_dispatched.return_value = 0
         self.recall = AsyncMock()
         self.hints: dict[str, int] = {}
-        self.catalogue = Mock(models={"tiny": object()})
         self.sweep = Sweep(
             self,  # type: ignore[arg-type]
             self.attempts,
             self.queue,
             AsyncMock(),
-            self.catalogue,
             recall=self.recall,
             announcements=AsyncMock(),
             lease=LEASE,
@@ -188,14 +186,14 @@ async def test_a_stream_made_anew_voids_the_mark(world: World) -> None:
 
 async def test_hints_that_are_gone_are_published_again_and_no_others(world: World) -> None:
     marked = {"gone": EPOCH, "there": EPOCH + timedelta(seconds=1)}
-    world.queue.get_dispatched.return_value = marked
+    world.queue.get_dispatched.return_value = {"tiny": marked}
     world.hints = {"easel.tasks.tiny.there": 1}
     await world.round()
     assert world.queue.unmark_dispatched.await_args.args == (["gone"],)
 
 
 async def test_lost_hints_are_repaired_also_while_nothing_is_judged(world: World) -> None:
-    world.queue.get_dispatched.return_value = {"gone": EPOCH}
+    world.queue.get_dispatched.return_value = {"tiny": {"gone": EPOCH}}
     await world.round()
     world.queue.unmark_dispatched.assert_awaited_once()
     assert world.judged == []
