@@ -24,6 +24,8 @@ class Nats(Process):
         super().__init__("nats", folder=folder)
         self.port = port
         self.store = folder.path / "nats"
+        #: The most that it stores on the disk, from its next start on; as much as it likes when None.
+        self.max_file_store_bytes: int | None = None
         self._config = folder.path / "nats.conf"
         self._passwords = {user: folder.secret(f"nats-{user}") for user in USERS}
         #: How this server is told from another one that has got its port.
@@ -81,11 +83,14 @@ class Nats(Process):
         return greeting
 
     def _configuration(self) -> dict[str, object]:
+        jetstream: dict[str, object] = {"store_dir": str(self.store), "max_memory_store": MAX_MEMORY_STORE_BYTES}
+        if self.max_file_store_bytes is not None:
+            jetstream["max_file_store"] = self.max_file_store_bytes
         return {
             "host": HOST,
             "port": self.port,
             "server_name": self._server_name,
             "max_payload": MAX_PAYLOAD_BYTES,
-            "jetstream": {"store_dir": str(self.store), "max_memory_store": MAX_MEMORY_STORE_BYTES},
+            "jetstream": jetstream,
             "authorization": {"users": [{"user": user, "password": self._passwords[user]} for user in USERS]},
         }

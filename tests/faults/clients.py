@@ -8,13 +8,20 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from easel.client import is_final
+import grpc
+import grpc.aio
+
+from easel import objects
+from easel.client import errors, is_final
 from easel.embedded import Stack
+from easel.v1.generation_messages_pb2 import CreateGenerationRequest
 from easel.v1.generation_pb2 import GenerationSpec, GenerationState
+from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.chaos import checks, evidence, journal, run
 from tests.chaos.caller import Caller, Position, Switchboard
 from tests.chaos.evidence import Evidence
@@ -23,6 +30,8 @@ from tests.chaos.wishes import Wish
 
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.02
+#: A gateway says UNAVAILABLE after 5 s, for whatever it waits; the rest is for the machine.
+ANSWER_SECONDS = 10.0
 
 
 async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE_SECONDS) -> None:
@@ -30,6 +39,29 @@ async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = PAT
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110  # it is a question to a server
             await asyncio.sleep(LOOK_SECONDS)
+
+
+async def ask_once(target: str, wish: Wish) -> str:
+    """Ask a gateway once, as no client of ours does: they ask again by themselves. Return the generation's id.
+
+    Raises:
+        EaselError: it refused; or DeadlineExceeded, when it did not answer in good time.
+    """
+    request = CreateGenerationRequest(request_id=wish.request_id, spec=wish.spec)
+    async with grpc.aio.insecure_channel(target) as channel:
+        try:
+            answer = await GenerationServiceStub(channel).CreateGeneration(request, timeout=ANSWER_SECONDS)
+        except grpc.aio.AioRpcError as error:
+            raise errors.from_rpc(error) from error
+    return str(answer.generation.id)
+
+
+async def count_objects(stack: Stack, generation_id: str) -> int:
+    """Count what lies in the bucket for a generation."""
+    settings = run.storage(stack)
+    minio = objects.connect(settings, endpoint=settings.s3_endpoint)
+    found = partial(minio.list_objects, settings.s3_bucket, prefix=f"results/{generation_id}/", recursive=True)
+    return len(await asyncio.to_thread(lambda: list(found())))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +151,11 @@ class Clients:
         """Say what state its watcher saw last; nothing if it has seen none yet."""
         generation = self._positions[generation_id].generation
         return GenerationState.Name(generation.state).removeprefix("GENERATION_STATE_") if generation else ""
+
+    async def is_at(self, generation_id: str, attempt: int) -> bool:
+        """Whether its watcher has seen it come to an attempt."""
+        generation = self._positions[generation_id].generation
+        return generation is not None and generation.attempt_count >= attempt
 
     async def until_seen(self, state: str, *generation_ids: str) -> None:
         """Wait until the watchers of these have seen them come to a state; fail when one ends in another."""

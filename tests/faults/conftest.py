@@ -17,6 +17,7 @@ SETTINGS = {
     "EASEL_RENEW_SECONDS": "0.3",
     "EASEL_RETRY_BACKOFF_SECONDS": "0.1",
     "EASEL_SWEEP_SECONDS": "0.2",
+    "EASEL_TOPOLOGY_SECONDS": "1",
     "EASEL_LOG_LEVEL": "DEBUG",
     "PYTHONPATH": str(Path(__file__).parents[2]),  # for the workers' module
 }

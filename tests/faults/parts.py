@@ -1,11 +1,14 @@
 """Further gateways and workers beside those of a stack, with settings of their own."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import httpx2
 
 from easel.embedded import Stack
 from easel.embedded.ports import HOST
 from easel.embedded.services import Gateway, Worker, live_workers
+from tests.scraping import scrape
 
 
 @asynccontextmanager
@@ -19,10 +22,12 @@ async def worker_beside(stack: Stack, *, model: str, name: str = "", **settings:
         settings: Environment variables that go over those of the stack's workers, `EASEL_` included.
     """
 
-    before = (await live_workers(stack.target)).get(model, 0)
-
-    async def is_counted() -> bool:
-        return (await live_workers(stack.target)).get(model, 0) > before
+    async def serves() -> bool:
+        # It may not be the only one that is counted.
+        with suppress(httpx2.HTTPError):
+            connected = (await scrape(worker.metrics_url)).value("easel_bus_connected")
+            return connected == 1 and (await live_workers(stack.target)).get(model, 0) > 0
+        return False
 
     with _addresses(stack, 1) as (metrics,):
         worker = Worker(
@@ -36,7 +41,7 @@ async def worker_beside(stack: Stack, *, model: str, name: str = "", **settings:
                 "EASEL_MODEL_NAME": model,
                 **settings,
             },
-            is_counted=is_counted,
+            is_counted=serves,
         )
         try:
             await worker.start()

@@ -1,6 +1,7 @@
 """A way to a server that can be cut, dammed up, or made to lose what the server answers."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -47,6 +48,10 @@ class Proxy:
         """Hold back what the server says, and let pass what it is told."""
         self._answers_flowing.clear()
 
+    async def holds(self, text: str) -> bool:
+        """Whether something is in what is held back."""
+        return text.encode() in self.held_back
+
     def mend(self) -> None:
         """Let everything pass again, also what was held back."""
         self._connecting, self.loses_answers, self.held_back = True, False, b""
@@ -72,11 +77,11 @@ class Proxy:
             task.add_done_callback(self._tasks.discard)
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, is_answer: bool) -> None:
+        arrived: asyncio.Queue[bytes] = asyncio.Queue()
+        reading = asyncio.create_task(self._read(source, arrived))
         try:
-            while data := await source.read(CHUNK_BYTES):
-                if not self._flowing.is_set():
-                    self.held_back += data
-                    await self._flowing.wait()
+            while data := await arrived.get():
+                await self._flowing.wait()
                 if is_answer:
                     await self._answers_flowing.wait()
                 if is_answer and self.loses_answers:
@@ -87,8 +92,18 @@ class Proxy:
         except OSError:
             pass
         finally:
+            reading.cancel()
             self._writers.discard(sink)
             sink.transport.abort()
+
+    async def _read(self, source: asyncio.StreamReader, arrived: asyncio.Queue[bytes]) -> None:
+        """Take in what comes, also before a dam; nothing is the end of it."""
+        with contextlib.suppress(OSError):
+            while data := await source.read(CHUNK_BYTES):
+                if not self._flowing.is_set():
+                    self.held_back += data
+                arrived.put_nowait(data)
+        arrived.put_nowait(b"")
 
 
 @asynccontextmanager

@@ -40,10 +40,6 @@ class Storefront(Proxy):
         """Whether so many answers were lost."""
         return self.lost_answers >= count
 
-    async def is_asked(self, generation_id: str) -> bool:
-        """Whether what is held back is about a generation."""
-        return generation_id.encode() in self.held_back
-
     def be_busy(self) -> None:
         """Answer 503, and nothing else."""
         self.cut()

@@ -3,31 +3,24 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-import grpc
-import grpc.aio
 import psutil
 import psycopg
 import pytest
 from psycopg import sql
 
 from easel.client import Unavailable
-from easel.client import errors as client_errors
 from easel.embedded import Stack
 from easel.embedded.services import Gateway
-from easel.v1.generation_messages_pb2 import CreateGenerationRequest
-from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from tests.chaos.wishes import Wish
-from tests.faults.clients import Clients, until
+from tests.faults.clients import Clients, ask_once, until
 from tests.faults.conftest import LEASE_SECONDS
 from tests.faults.parts import gateway_beside
 
-#: A gateway says UNAVAILABLE after 5 s, for whatever it waits; the rest is for the machine.
-REFUSAL_SECONDS = 10.0
 SLEEP_SECONDS = 30.0
 #: Every lease in hand has run out by then, and every gateway has looked.
 LONGER_THAN_A_LEASE = 3 * LEASE_SECONDS
@@ -125,21 +118,10 @@ async def read_times(stack: Stack, request_id: str) -> Mapping[str, Any]:
     return dict(zip(("create_time", "end_time"), row, strict=True))
 
 
-async def create_once(target: str, wish: Wish, *, timeout_seconds: float = REFUSAL_SECONDS) -> str:
-    """Ask once, as no client of ours does: they ask again by themselves."""
-    request = CreateGenerationRequest(request_id=wish.request_id, spec=wish.spec)
-    async with grpc.aio.insecure_channel(target) as channel:
-        try:
-            answer = await GenerationServiceStub(channel).CreateGeneration(request, timeout=timeout_seconds)
-        except grpc.aio.AioRpcError as error:
-            raise client_errors.from_rpc(error) from error
-    return str(answer.generation.id)
-
-
 async def assert_refused_in_time(target: str, wish: Wish) -> None:
     """It is UNAVAILABLE, with a hint when to come again, and not after the caller's deadline only."""
     with pytest.raises(Unavailable) as refused:
-        await create_once(target, wish)
+        await ask_once(target, wish)
     assert refused.value.retry_after_seconds
 
 
@@ -156,7 +138,7 @@ async def test_killed_in_mid_commit_of_an_accept(stack: Stack, clients: Clients,
     wish = clients.wish("step=0.02")
     async with killed_in_mid_commit(stack, wish.request_id, state="QUEUED", point=point) as killing:
         with pytest.raises(Unavailable):
-            await create_once(stack.target, wish)
+            await ask_once(stack.target, wish)
         died = await killing
         # With the same request_id: what had been accepted is found, what had not is accepted now. One, either way.
         generation_id = await clients.accept(wish)
@@ -216,14 +198,16 @@ async def test_every_connection_is_in_use(stack: Stack, clients: Clients) -> Non
     kept.assert_drawn_once(*running, *waiting, *came)
 
 
-async def test_the_only_connection_of_a_gateway_hangs(stack: Stack, clients: Clients) -> None:
-    """What it refuses the others accept; and it gets itself another connection."""
+async def test_all_connections_of_a_gateway_hang(stack: Stack, clients: Clients) -> None:
+    """What it refuses the others accept; and it gets itself others."""
     running = await clients.ask_often(2, "step=0.1", steps=10)
     wish = clients.wish("step=0.02")
-    async with (
-        gateway_beside(stack, name="poor", EASEL_DATABASE_POOL_SIZE="1", EASEL_DATABASE_TIMEOUT_SECONDS="2") as poor,
-        frozen(stack, await backend_of(stack, poor)),
-    ):
+    poverty = {
+        "EASEL_DATABASE_POOL_SIZE": "1",
+        "EASEL_DATABASE_WORK_POOL_SIZE": "1",
+        "EASEL_DATABASE_TIMEOUT_SECONDS": "2",
+    }
+    async with gateway_beside(stack, name="poor", **poverty) as poor, frozen(stack, await backends_of(stack, poor)):
         await assert_refused_in_time(poor.target, wish)
         accepted = await clients.accept(wish)
         await until(lambda: is_accepted(poor.target, wish))
@@ -231,37 +215,46 @@ async def test_the_only_connection_of_a_gateway_hangs(stack: Stack, clients: Cli
     assert {row["state"] for row in kept.evidence.generations if row["id"] in (*running, accepted)} == {"SUCCEEDED"}
 
 
-async def backend_of(stack: Stack, gateway: Gateway) -> int:
-    """Name the process of the server that serves the only connection of a gateway."""
-    (port,) = (
+async def backends_of(stack: Stack, gateway: Gateway) -> list[int]:
+    """Name the processes of the server that serve a gateway's connections: one for calls, one for its own work."""
+    ports = {
         connection.laddr.port
         for connection in psutil.Process(gateway.pid).net_connections("tcp4")
         if connection.raddr and connection.raddr.port == stack.servers.postgres.port
-    )
+    }
     async with await connect(stack) as connection:
-        return await ask_for_number(connection, f"SELECT pid FROM pg_stat_activity WHERE client_port = {port}")
+        rows = await connection.execute("SELECT pid FROM pg_stat_activity WHERE client_port = ANY(%s)", [list(ports)])
+        backends = [pid async for (pid,) in rows]
+    assert len(backends) == 2
+    return backends
 
 
 @asynccontextmanager
-async def frozen(stack: Stack, backend: int) -> AsyncIterator[None]:
-    """Freeze a process of the server while it does nothing, so that it holds no lock."""
-    async with await connect(stack) as connection:
-        while True:
-            os.kill(backend, signal.SIGSTOP)
-            idle = f"SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND pid = {backend}"
-            if await ask_for_number(connection, idle):
-                break
-            os.kill(backend, signal.SIGCONT)
+async def frozen(stack: Stack, backends: Sequence[int]) -> AsyncIterator[None]:
+    """Freeze processes of the server, each while it does nothing, so that it holds no lock."""
     try:
+        async with await connect(stack) as connection:
+            for backend in backends:
+                await freeze(connection, backend)
         yield
     finally:
-        with suppress(ProcessLookupError):
-            os.kill(backend, signal.SIGCONT)
+        for backend in backends:
+            with suppress(ProcessLookupError):
+                os.kill(backend, signal.SIGCONT)
+
+
+async def freeze(connection: psycopg.AsyncConnection[Any], backend: int) -> None:
+    idle = f"SELECT count(*) FROM pg_stat_activity WHERE state = 'idle' AND pid = {backend}"
+    while True:
+        os.kill(backend, signal.SIGSTOP)
+        if await ask_for_number(connection, idle):
+            return
+        os.kill(backend, signal.SIGCONT)
 
 
 async def is_accepted(target: str, wish: Wish) -> bool:
     try:
-        await create_once(target, wish)
+        await ask_once(target, wish)
     except Unavailable:
         return False
     return True

@@ -7,11 +7,9 @@ from contextlib import AbstractAsyncContextManager
 import psycopg
 import pytest
 
-from easel import objects
 from easel.embedded import Stack
 from easel.embedded.services import Worker
-from tests.chaos import run
-from tests.faults.clients import Clients, until
+from tests.faults.clients import Clients, count_objects, until
 from tests.faults.conftest import LEASE_SECONDS
 from tests.faults.parts import worker_beside
 from tests.faults.storefront import Storefront, storefront
@@ -33,14 +31,6 @@ def worker_behind(
 ) -> AbstractAsyncContextManager[Worker]:
     """Run a worker that has a model of its own, and no other way to S3."""
     return worker_beside(stack, model=model, EASEL_S3_ENDPOINT=front.endpoint, **settings)
-
-
-async def objects_of(stack: Stack, generation_id: str) -> int:
-    """Count what lies in the bucket for a generation."""
-    settings = run.storage(stack)
-    minio = objects.connect(settings, endpoint=settings.s3_endpoint)
-    prefix = f"results/{generation_id}/"
-    return len(await asyncio.to_thread(lambda: list(minio.list_objects("easel", prefix=prefix, recursive=True))))
 
 
 async def ends_of_attempts(stack: Stack, generation_id: str) -> list[str]:
@@ -69,7 +59,7 @@ async def test_hangs_for_longer_than_a_lease(stack: Stack, front: Storefront, cl
     async with worker_behind(front, stack, model="hanging"):
         front.dam()
         generation_id = await clients.ask(model="hanging")
-        await until(lambda: front.is_asked(generation_id))
+        await until(lambda: front.holds(generation_id))
         await asyncio.sleep(LONGER_THAN_A_LEASE)
         front.mend()
         kept = await clients.assert_kept()
@@ -94,13 +84,13 @@ async def test_the_answer_to_a_file_that_was_stored_is_lost(stack: Stack, front:
     async with worker_behind(front, stack, model="mute"):
         front.loses_answers = True
         generation_id = await clients.ask(model="mute")
-        await until(lambda: objects_of(stack, generation_id))
+        await until(lambda: count_objects(stack, generation_id))
         stored = front.lost_answers
         # It is put again, into the same place.
         await until(lambda: front.has_lost(stored + 1))
         front.mend()
         kept = await clients.assert_kept()
-        assert await objects_of(stack, generation_id) == 1
+        assert await count_objects(stack, generation_id) == 1
     kept.assert_drawn_once(generation_id)
 
 
