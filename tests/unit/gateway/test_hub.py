@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from contextlib import ExitStack
 from unittest.mock import AsyncMock, Mock
 
 import pytest
@@ -96,3 +97,15 @@ async def test_looks_up_what_is_watched_and_nothing_else() -> None:
         assert mailbox.revision == 5
     await hub.recheck()
     generations.get_revisions.assert_called_once_with(["1"])
+
+
+async def test_looks_thousands_up_bit_by_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.hub.RECHECKED_AT_ONCE", 2)
+    generations = AsyncMock()
+    generations.get_revisions.side_effect = lambda ids: {one: Revision(7, State.RUNNING) for one in ids}
+    hub = Hub(AsyncMock(), generations)
+    with ExitStack() as stack:
+        mailboxes = [stack.enter_context(hub.mailbox(str(number))) for number in range(5)]
+        await hub.recheck()
+    assert [mailbox.revision for mailbox in mailboxes] == [7] * 5
+    assert [len(call.args[0]) for call in generations.get_revisions.call_args_list] == [2, 2, 1]
