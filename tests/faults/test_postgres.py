@@ -13,9 +13,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from easel.client import Unavailable
+from easel.client import Client, Unavailable
 from easel.embedded import Stack
 from easel.embedded.services import Gateway
+from easel.v1.generation_pb2 import GenerationSpec
 from tests.chaos.wishes import Wish
 from tests.faults.clients import Clients, ask_once, until
 from tests.faults.conftest import LEASE_SECONDS
@@ -213,6 +214,31 @@ async def test_all_connections_of_a_gateway_hang(stack: Stack, clients: Clients)
         await until(lambda: is_accepted(poor.target, wish))
     kept = await clients.assert_kept()
     assert {row["state"] for row in kept.evidence.generations if row["id"] in (*running, accepted)} == {"SUCCEEDED"}
+
+
+async def test_calls_take_up_every_connection(stack: Stack, client: Client, clients: Clients) -> None:
+    """What workers ask goes over connections of its own: no lease runs out meanwhile."""
+    async for event in client.generate(GenerationSpec(prompt="gone soon", model="scripted")):
+        victim = event.generation.id
+    running = await clients.ask_often(2, "step=0.3", steps=30)
+    poverty = {"EASEL_DATABASE_POOL_SIZE": "1", "EASEL_DATABASE_TIMEOUT_SECONDS": "2"}
+    async with gateway_beside(stack, name="poor", **poverty) as poor, Client(poor.target) as caller:
+        wishes = [clients.wish("step=0.02") for _ in range(4)]
+        async with locked(stack, sql.SQL("SELECT FROM generations WHERE id = {} FOR UPDATE").format(victim)):
+            flood = [asyncio.create_task(keep_deleting(caller, victim)) for _ in range(8)]
+            await asyncio.sleep(LONGER_THAN_A_LEASE)
+            # Each in good time, whether accepted or refused.
+            await asyncio.gather(*(is_accepted(poor.target, wish) for wish in wishes))
+        await asyncio.gather(*flood)
+        came = [await clients.accept(wish) for wish in wishes]
+    kept = await clients.assert_kept()
+    kept.assert_drawn_once(*running, *came)
+
+
+async def keep_deleting(caller: Client, generation_id: str) -> None:
+    while True:
+        with suppress(Unavailable):
+            return await caller.delete(generation_id)
 
 
 async def backends_of(stack: Stack, gateway: Gateway) -> list[int]:
