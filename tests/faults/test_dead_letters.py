@@ -122,7 +122,7 @@ async def test_a_poison_request_becomes_a_dead_letter_and_takes_nobody_with_it(
 async def test_while_storage_is_away_a_request_is_retried_with_backoff_and_is_no_dead_letter(
     stack: Stack, client: Client
 ) -> None:
-    await stack.servers.s3.stop()
+    stack.servers.s3.kill()
     generation = await client.create(GenerationSpec(prompt="step=0.01", steps=2))
 
     async def has_failed_often() -> bool:
