@@ -9,6 +9,8 @@ Words of the form `name=value` are instructions, all others mean nothing:
     process=killed                        the whole worker is killed in the middle of the steps: a poison request
     process=stopped                       the same with SIGSTOP
     while=/a/file                         these four happen only as long as there is such a file
+
+A file may be named after environment variables, `until=$MINE`, so that two workers follow one script differently.
 """
 
 import hashlib
@@ -97,12 +99,12 @@ def pixels_of(request: DrawRequest, *, seed: int) -> Pixels:
 
 
 def _step_seconds(script: dict[str, str]) -> float:
-    in_a_hurry = "until" in script and Path(script["until"]).exists()
+    in_a_hurry = "until" in script and _is_there(script["until"])
     return 0 if in_a_hurry else float(script.get("step", 0))
 
 
 def _have_the_accident(script: dict[str, Any]) -> None:
-    if "while" in script and not Path(script["while"]).exists():
+    if "while" in script and not _is_there(script["while"]):
         return
     if "fail" in script:
         raise FAILURES[script["fail"]]("as the prompt says")
@@ -110,3 +112,7 @@ def _have_the_accident(script: dict[str, Any]) -> None:
         raise DeviceLost("as the prompt says")
     if "process" in script:
         os.kill(os.getpid(), SIGNALS[script["process"]])
+
+
+def _is_there(file: str) -> bool:
+    return Path(os.path.expandvars(file)).exists()
