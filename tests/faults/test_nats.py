@@ -28,6 +28,8 @@ from tests.scraping import scrape
 
 #: Every lease in hand has run out by then, and every gateway has looked.
 LONGER_THAN_A_LEASE = 3 * LEASE_SECONDS
+#: Several looks of a gateway.
+LESS_THAN_A_LEASE = 0.4 * LEASE_SECONDS
 
 FILLER = "FILLER"
 STORE_BYTES = 4 * 1024 * 1024
@@ -119,18 +121,23 @@ async def test_wiped_under_load(stack: Stack, clients: Clients) -> None:
     await clients.assert_kept()
 
 
-async def test_away_for_longer_than_a_lease(stack: Stack, clients: Clients) -> None:
-    """Workers draw and finish meanwhile, and when it is back nobody is taken for dead."""
-    running = await clients.ask_often(2, "step=0.3", steps=5)
-    waiting = await clients.ask_often(4, "step=0.04")
-    await clients.until_seen("RUNNING", *running)
-    stack.servers.nats.kill()
-    try:
-        came = await clients.ask_often(2, "step=0.04")
-        await asyncio.sleep(LONGER_THAN_A_LEASE)
-    finally:
-        await stack.servers.nats.start()
-    kept = await clients.assert_kept()
+async def test_away_for_longer_than_a_lease(stack: Stack, clients: Clients, proxy: Proxy) -> None:
+    """Workers draw and finish meanwhile, and when it is back nobody is taken for dead, not even who comes later."""
+    url = url_through(proxy, stack, "worker")
+    async with worker_beside(stack, model="latecomer", EASEL_NATS_URL=url):
+        running = [*await clients.ask_often(2, "step=0.3", steps=5), await clients.ask("step=1", model="latecomer")]
+        waiting = await clients.ask_often(4, "step=0.04")
+        await clients.until_seen("RUNNING", *running)
+        proxy.cut()
+        stack.servers.nats.kill()
+        try:
+            came = await clients.ask_often(2, "step=0.04")
+            await asyncio.sleep(LONGER_THAN_A_LEASE)
+        finally:
+            await stack.servers.nats.start()
+        await asyncio.sleep(LESS_THAN_A_LEASE)
+        proxy.mend()
+        kept = await clients.assert_kept()
     kept.assert_drawn_once(*running, *waiting, *came)
 
 
