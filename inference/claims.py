@@ -15,12 +15,15 @@ from easel.worker.v1.task_pb2 import Task
 from inference.attempts import Attempts
 from inference.gateways import Gateways
 from inference.hints import Hint, Hints
-from inference.metrics import Metrics
+from inference.metrics import Metrics, name_of
 
 #: After a claim without an answer, at most, until it is asked for again.
 ASK_AGAIN_SECONDS = 1.0
 #: A hint that is put back comes again after so long.
 HINT_AGAIN_SECONDS = 1.0
+
+#: The answers after which nobody needs the hint. All others keep it: NOT_YET, and what newer gateways may say.
+SETTLING = frozenset({ClaimAnswer.CLAIM_ANSWER_GRANTED, ClaimAnswer.CLAIM_ANSWER_GONE, ClaimAnswer.CLAIM_ANSWER_HELD})
 
 
 class Claims:
@@ -76,10 +79,10 @@ class Claims:
         self._close(generation_id, response)
         if response.answer == ClaimAnswer.CLAIM_ANSWER_GRANTED:
             crash.reach(CrashPoint.AFTER_GRANT)
-        if response.answer == ClaimAnswer.CLAIM_ANSWER_NOT_YET:
-            await hint.put_back(delay_seconds=response.retry_after.ToTimedelta().total_seconds())
-        else:
+        if response.answer in SETTLING:
             await hint.settle()
+        else:
+            await hint.put_back(delay_seconds=_delay_seconds(response))
 
     async def _insist(self, generation_id: str, *, claim_id: str, stop: asyncio.Event) -> ClaimResponse | None:
         """Ask until there is an answer; once told to stop, just one more time."""
@@ -98,8 +101,7 @@ class Claims:
             self._metrics.count_claim(None)
             return None
         self._metrics.count_claim(response.answer)
-        answer = ClaimAnswer.Name(response.answer)
-        logger.debug("claimed: {}", answer, action="claim", generation_id=generation_id)
+        logger.debug("claimed: {}", name_of(response.answer), action="claim", generation_id=generation_id)
         return response
 
     def _open(self, generation_id: str) -> None:
@@ -111,6 +113,12 @@ class Claims:
             self._on_granted(response.task)
         self._asked.remove(generation_id)
         self._attempts.unreserve()
+
+
+def _delay_seconds(response: ClaimResponse) -> float:
+    if not response.HasField("retry_after"):
+        return HINT_AGAIN_SECONDS
+    return response.retry_after.ToTimedelta().total_seconds()
 
 
 async def _pause(stop: asyncio.Event) -> bool:

@@ -27,7 +27,7 @@ STORED = "stored"
 #: What becomes of a preview: one that waited too long is replaced by a newer one, or dropped with its attempt.
 SENT, REPLACED = "sent", "replaced"
 
-NO_ANSWER = "NO_ANSWER"
+NO_ANSWER, UNKNOWN = "NO_ANSWER", "UNKNOWN"
 
 
 class Metrics:
@@ -126,7 +126,7 @@ class Metrics:
 
     def count_claim(self, answer: "ClaimAnswer.ValueType | None") -> None:
         """Count a claim by its answer, None being none."""
-        self._claims.labels(answer=NO_ANSWER if answer is None else _name_of(answer)).inc()
+        self._claims.labels(answer=NO_ANSWER if answer is None else name_of(answer)).inc()
 
     def _show_zeros(self) -> None:
         """Show what has not happened yet as a zero, and not as missing: a rate is right from the first one on."""
@@ -142,9 +142,12 @@ class Metrics:
             self._previews.labels(outcome=outcome)
         for answer in ClaimAnswer.values():
             if answer != ClaimAnswer.CLAIM_ANSWER_UNSPECIFIED:
-                self._claims.labels(answer=_name_of(answer))
-        self._claims.labels(answer=NO_ANSWER)
+                self._claims.labels(answer=name_of(answer))
+        for answer_of_no_name in (NO_ANSWER, UNKNOWN):
+            self._claims.labels(answer=answer_of_no_name)
 
 
-def _name_of(answer: "ClaimAnswer.ValueType") -> str:
-    return ClaimAnswer.Name(answer).removeprefix("CLAIM_ANSWER_")
+def name_of(answer: "ClaimAnswer.ValueType") -> str:
+    """Name an answer as its label does: `GRANTED`; a newer gateway may have answers that are not known here."""
+    found = ClaimAnswer.DESCRIPTOR.values_by_number.get(answer)
+    return UNKNOWN if found is None else found.name.removeprefix("CLAIM_ANSWER_")

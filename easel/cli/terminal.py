@@ -48,6 +48,9 @@ _PHASES = {
     Phase.PHASE_UPLOADING: "uploading",
 }
 
+#: What a newer service may say and this client has no name for.
+_UNKNOWN = "UNKNOWN"
+
 #: Of states and of outcomes; what is not here has gone another way.
 _STYLES = {"QUEUED": MUTED, "RUNNING": ACCENT, "SUCCEEDED": "green", "FAILED": "red", "LOST": "red"}
 
@@ -100,7 +103,9 @@ def state_text(generation: Generation) -> Text:
 
 def outcome_name(attempt: Attempt) -> str:
     """Name the outcome of an attempt: `LOST`; `RUNNING` while it is under way."""
-    return _name(AttemptOutcome.DESCRIPTOR, attempt.outcome) if attempt.outcome else "RUNNING"
+    if attempt.outcome == AttemptOutcome.ATTEMPT_OUTCOME_UNSPECIFIED:
+        return _UNKNOWN if attempt.HasField("end_time") else "RUNNING"
+    return _name(AttemptOutcome.DESCRIPTOR, attempt.outcome)
 
 
 def outcome_text(attempt: Attempt) -> Text:
@@ -215,7 +220,7 @@ def _name(kind: EnumDescriptor, value: int) -> str:
     """Name a value without the prefix of its kind; a newer service may have values that are not known here."""
     prefix = kind.values_by_number[0].name.removesuffix("UNSPECIFIED")
     found = kind.values_by_number.get(value)
-    return "UNKNOWN" if found is None else found.name.removeprefix(prefix)
+    return _UNKNOWN if found is None else found.name.removeprefix(prefix)
 
 
 def _between(start: Timestamp, end: Timestamp) -> float:

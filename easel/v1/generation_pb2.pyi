@@ -180,7 +180,7 @@ class _AttemptOutcome:
 class _AttemptOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttemptOutcome.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     ATTEMPT_OUTCOME_UNSPECIFIED: _AttemptOutcome.ValueType  # 0
-    """Not yet: it is under way."""
+    """Not yet: it is under way. With an `end_time` it has ended, in a way that this replica, an older one, does not know."""
     ATTEMPT_OUTCOME_SUCCEEDED: _AttemptOutcome.ValueType  # 1
     """Its pictures are those of the generation."""
     ATTEMPT_OUTCOME_FAILED: _AttemptOutcome.ValueType  # 2
@@ -196,7 +196,7 @@ class AttemptOutcome(_AttemptOutcome, metaclass=_AttemptOutcomeEnumTypeWrapper):
     """How an attempt ended. Clients should tolerate values they do not know."""
 
 ATTEMPT_OUTCOME_UNSPECIFIED: AttemptOutcome.ValueType  # 0
-"""Not yet: it is under way."""
+"""Not yet: it is under way. With an `end_time` it has ended, in a way that this replica, an older one, does not know."""
 ATTEMPT_OUTCOME_SUCCEEDED: AttemptOutcome.ValueType  # 1
 """Its pictures are those of the generation."""
 ATTEMPT_OUTCOME_FAILED: AttemptOutcome.ValueType  # 2

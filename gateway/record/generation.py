@@ -139,7 +139,7 @@ class StoredAttempt:
 
     number: int
     worker_id: str
-    #: None while it is under way.
+    #: None while it is under way, and, with an `end_time`, where a newer gateway wrote one that is not known here.
     outcome: Outcome | None
     failure: Json | None
     progress: Json | None
@@ -152,5 +152,5 @@ class StoredAttempt:
     def from_row(cls, row: Mapping[Any, Any]) -> "StoredAttempt":
         """Make one of a row of `attempts`."""
         fields = {name: row[name] for name in cls.__dataclass_fields__}
-        fields["outcome"] = None if row["outcome"] is None else Outcome(row["outcome"])
+        fields["outcome"] = Outcome(row["outcome"]) if row["outcome"] in set(Outcome) else None
         return cls(**fields)

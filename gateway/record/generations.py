@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import text
 
 from easel.v1.generation_pb2 import GenerationSpec
+from gateway.record import tables
 from gateway.record.database import Database, Transaction
 from gateway.record.documents import Json, to_json
 from gateway.record.generation import Change, Event, Generation, Revision, State
@@ -145,6 +146,10 @@ class Generations:
         return read_change(await self._database.execute(_CANCEL, parameters))
 
 
+# By name, and not with a star: a newer version may add columns while this one runs, and PostgreSQL refuses a prepared
+# statement whose columns have changed.
+_COLUMNS = ", ".join(f"generations.{column.name}" for column in tables.generations.columns)
+
 # In the order of their request_ids, so that statements with the same ones wait for one another and never in a circle.
 _CREATE = text("""
     WITH sent AS MATERIALIZED (
@@ -166,12 +171,12 @@ _CREATE = text("""
 """)
 
 _FIND_REQUESTS = text(f"""
-    SELECT generations.*, attempts.progress {WITH_ATTEMPT}
+    SELECT {_COLUMNS}, attempts.progress {WITH_ATTEMPT}
     WHERE owner = :owner AND request_id = ANY(CAST(:request_ids AS text[]))
 """)
 
 _HISTORY = text(f"""
-    SELECT generations.*, attempts.progress,
+    SELECT {_COLUMNS}, attempts.progress,
            (SELECT coalesce(json_agg(events ORDER BY events.revision), '[]') FROM events
             WHERE events.generation_id = id AND events.revision > CAST(:after AS bigint)) AS events
     {WITH_ATTEMPT} WHERE id = :id AND owner = :owner AND delete_time IS NULL

@@ -24,6 +24,8 @@ _TAKE_STATISTICS = text(f"ANALYZE {', '.join(metadata.tables)}")
 def migrate(url: str) -> None:
     """Bring the database to the newest version of the schema; several callers at once are safe.
 
+    One that is newer than this program stays as it is, as after an upgrade that is being taken back.
+
     Raises:
         DatabaseUnavailable: the database is out of reach.
     """
@@ -33,8 +35,9 @@ def migrate(url: str) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
             before = _revision(connection)
             config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if not _serves(before, config):
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
             if _revision(connection) != before or connection.execute(_HAS_NO_STATISTICS).scalar_one():
                 # Without them a new index of an expression is not used, and nearly none of a record that was restored.
                 connection.execute(_TAKE_STATISTICS)
@@ -59,8 +62,12 @@ def is_current(url: str) -> bool:
         raise DatabaseUnavailable from error
     finally:
         engine.dispose()
+    return _serves(revision, _config())
+
+
+def _serves(revision: str | None, config: Config) -> bool:
     # Migrations expand first and contract later, so a schema that is ahead of us still serves us.
-    return revision is not None and revision >= str(ScriptDirectory.from_config(_config()).get_current_head())
+    return revision is not None and revision >= str(ScriptDirectory.from_config(config).get_current_head())
 
 
 def _revision(connection: Connection) -> str | None:

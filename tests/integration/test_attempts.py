@@ -229,3 +229,16 @@ class TestReading:
             await database.execute(text(statement))
         (attempt,) = await all_of(listing, generation)
         assert (attempt.outcome, attempt.failure, attempt.alone) == (Outcome.FAILED, None, None)
+
+    async def test_what_a_gateway_of_the_version_after_writes_is_read(
+        self, database: Database, listing: Listing, attempts: Attempts, generation: Generation
+    ) -> None:
+        await granted(attempts, generation.id)
+        for statement in (
+            "ALTER TABLE attempts DROP CONSTRAINT attempts_outcome_known_check",
+            "UPDATE attempts SET outcome = 'HANDED_BACK', end_time = now()",
+        ):
+            await database.execute(text(statement))
+        (attempt,) = await all_of(listing, generation)
+        assert attempt.outcome is None
+        assert attempt.end_time is not None

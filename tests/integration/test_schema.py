@@ -1,15 +1,23 @@
 """The migrations and the tables say the same."""
 
+from collections.abc import AsyncIterator
+
 import psycopg
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from easel.embedded import Servers
 from gateway.record import schema
-from gateway.record.database import driver_url
+from gateway.record.database import Database, driver_url
+from gateway.record.generations import Generations
+from gateway.record.listing import Filter, Listing
 from gateway.record.tables import metadata
+from tests.integration.test_record import OWNER, create
 
+#: From then on psycopg has a statement prepared.
+USES_BEFORE_PREPARED = 5
 EXPRESSIONS = {"generations_labels", "generations_failure"}
 
 
@@ -64,6 +72,48 @@ def test_a_migration_takes_statistics_where_there_are_none(record_url: str) -> N
 def test_migrating_again_changes_nothing(record_url: str) -> None:
     schema.migrate(record_url)
     assert schema.is_current(record_url)
+
+
+def test_a_newer_schema_serves_and_stays(record_url: str) -> None:
+    with psycopg.connect(record_url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        assert schema.is_current(record_url)
+        schema.migrate(record_url)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9999",)]
+    assert schema.is_current(record_url)
+
+
+def test_an_older_schema_does_not_serve(record_url: str) -> None:
+    with psycopg.connect(record_url, autocommit=True) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    assert not schema.is_current(record_url)
+
+
+@pytest.fixture
+async def database(record_url: str) -> AsyncIterator[Database]:
+    """One connection, which prepares what it is asked often."""
+    database = Database(record_url, pool_size=1, timeout_seconds=10)
+    yield database
+    await database.close()
+
+
+async def test_columns_are_added_under_statements_that_were_prepared(record_url: str, database: Database) -> None:
+    generations, listing = Generations(database), Listing(database)
+    generation = await create(generations, request_id="r")
+
+    async def read() -> None:
+        assert await generations.get_generation(generation.id, owner=OWNER)
+        assert await generations.get_history(generation.id, owner=OWNER, after_revision=0)
+        assert await generations.find_requests(owner=OWNER, request_ids=["r"])
+        assert await listing.list_generations(Filter(), owner=OWNER, before_id=None, limit=1)
+        assert await listing.list_attempts(generation.id, owner=OWNER, after=0, limit=1) == []
+
+    for _ in range(2 * USES_BEFORE_PREPARED):
+        await read()
+    with psycopg.connect(record_url, autocommit=True) as connection:
+        for table in (b"generations", b"attempts", b"events", b"models", b"workers"):
+            connection.execute(b"ALTER TABLE %s ADD COLUMN mood TEXT NOT NULL DEFAULT 'calm'" % table)
+    await read()
 
 
 def test_an_empty_database_is_not_current(servers: Servers) -> None:

@@ -95,6 +95,18 @@ async def test_not_yet_asks_again_later_for_the_same_hint(running: Running, gate
     await gateway.until_no_hint_is_left()
 
 
+async def test_an_answer_of_a_newer_gateway_leaves_the_hint_for_later(
+    running: Running, gateway: ScriptedGateway
+) -> None:
+    strange = ClaimResponse.FromString(b"\x08\x64")  # the answer 100
+    gateway.answer = lambda request: gateway.grant(request) if len(gateway.claims) > 1 else strange
+    generation_id = await gateway.queue()
+
+    assert (await running.next_granted()).generation_id == generation_id
+    assert (running.counted("UNKNOWN"), running.counted("GRANTED")) == (1, 1)
+    await gateway.until_no_hint_is_left()
+
+
 async def test_what_was_pulled_when_there_is_no_room_any_more_goes_back_unasked(
     bus: Bus, gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
