@@ -8,11 +8,14 @@ one model has that of another, and to find that out takes a look at all of them.
 Triggers are off meanwhile and indexes made in the end, so that all comes in bulk.
 """
 
+import json
 from collections.abc import Callable
 
 import psycopg
 from psycopg import sql
 
+from bench.worker import MODEL
+from gateway.record.documents import to_json
 from gateway.record.removal import ROWS as REMOVED_AT_ONCE
 
 BUSY, QUIET = "default", "quiet"
@@ -22,6 +25,8 @@ LIVE_SHARE = 0.03
 #: Of those that are live, one in so many is drawn.
 RUNNING_ONE_IN = 50
 QUIET_ONE_IN = 100
+#: Enough for a page.
+QUIET_AT_LEAST = 100
 #: A month for a million.
 SECONDS_APART = 2.6
 ROWS_AT_ONCE = 25_000
@@ -38,7 +43,7 @@ def fill(url: str, *, rows: int, on_progress: Callable[[int], None] = lambda _: 
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute("SET synchronous_commit = off")
-        connection.execute(_MODELS, {"models": list(MODELS)})
+        connection.execute(_MODELS, {"models": list(MODELS), "model": json.dumps(to_json(MODEL))})
         indexes = connection.execute(_INDEXES).fetchall()
         for name, _ in indexes:
             connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(name)))
@@ -52,6 +57,7 @@ def fill(url: str, *, rows: int, on_progress: Callable[[int], None] = lambda _: 
                 "running_one_in": RUNNING_ONE_IN,
                 "seconds_apart": SECONDS_APART,
                 "quiet_one_in": QUIET_ONE_IN,
+                "last_quiet": max(QUIET_AT_LEAST, rows // QUIET_ONE_IN),
                 "busy": BUSY,
                 "quiet": QUIET,
                 "models": list(MODELS),
@@ -72,7 +78,8 @@ _INDEXES = """
 _MODELS = """
     WITH made AS (
         INSERT INTO models (name, model)
-        SELECT name, jsonb_build_object('name', name) FROM unnest(CAST(%(models)s AS text[])) AS name
+        SELECT name, CAST(%(model)s AS jsonb) || jsonb_build_object('name', name)
+        FROM unnest(CAST(%(models)s AS text[])) AS name
         RETURNING name
     )
     INSERT INTO workers (worker_id, model, slots, free_slots) SELECT 'worker-' || name, name, 8, 1 FROM made
@@ -86,7 +93,7 @@ _GENERATIONS = """
                      CASE WHEN n %% %(running_one_in)s = 0 THEN 'RUNNING' ELSE 'QUEUED' END
                  WHEN n %% 100 < 88 THEN 'SUCCEEDED' WHEN n %% 100 < 94 THEN 'FAILED'
                  WHEN n %% 100 < 98 THEN 'CANCELLED' ELSE 'EXPIRED' END AS state,
-            CASE WHEN n * %(quiet_one_in)s <= %(rows)s OR n >= %(first_live)s AND n %% %(quiet_one_in)s = 7
+            CASE WHEN n <= %(last_quiet)s OR n >= %(first_live)s AND n %% %(quiet_one_in)s = 7
                  THEN CAST(%(quiet)s AS text) ELSE %(busy)s END AS owner,
             (CAST(%(models)s AS text[]))[1 + n %% 5] AS model,
             n < %(first_live)s AND n %% 33 = 0 AS is_deleted,

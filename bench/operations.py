@@ -38,7 +38,7 @@ PRIORITY = 100
 FOUND = 10
 HELD = 8
 PAGE = 51
-WATCHED = 2_000
+WATCHED = 500
 
 #: What is timed.
 Call = Callable[[], Awaitable[Any]]
@@ -89,7 +89,7 @@ _WAITING = """
     )
     SELECT id FROM waiting WHERE place IN (1, length / 2 + 1, length) ORDER BY place
 """
-_REQUEST_IDS = "SELECT request_id FROM generations WHERE owner = :owner AND delete_time IS NULL LIMIT 100"
+_REQUEST_IDS = "SELECT request_id FROM generations WHERE owner = :owner AND delete_time IS NULL LIMIT 10"
 
 
 class Operations:

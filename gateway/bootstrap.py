@@ -52,6 +52,10 @@ CATALOGUE_SECONDS = 1.0
 BACKLOG_SECONDS = 0.5
 #: Each request accepted is a nudge to dispatch: under load many share one look at the queue.
 DISPATCH_PAUSE_SECONDS = 0.02
+#: How many calls are answered at a time, watches aside, and how many of one owner. More would only wait for each other,
+#: and with them whoever asks for little; fewer would share fewer commits.
+CALLS = 64
+CALLS_PER_OWNER = 32
 #: How many lists are read at a time, and how many of one owner: some filters are answered only by a look at all that it
 #: has, which takes a connection, a core of PostgreSQL and, for a long page, this process for a while.
 LISTS = 4
@@ -82,6 +86,11 @@ class Gateway:
                 pool_size=pool_size,
                 timeout_seconds=settings.database_timeout_seconds,
                 on_unavailable=metrics.database_unavailable.inc,
+            )
+
+        def turns(places: int, *, of_one_owner: int) -> Turns:
+            return Turns(
+                places=places, places_per_owner=of_one_owner, timeout_seconds=settings.database_timeout_seconds
             )
 
         # Two, so that however many calls there are, and whatever they wait for, no lease runs out over them.
@@ -199,11 +208,6 @@ class Gateway:
                 watching=Watching(generations, self._hub, self._bus),
                 catalogue=catalogue,
                 listing=Listing(self._database_for_calls),
-                turns_of_lists=Turns(
-                    places=LISTS,
-                    places_per_owner=LISTS_PER_OWNER,
-                    timeout_seconds=settings.database_timeout_seconds,
-                ),
                 removal=Removal(self._database_for_calls),
                 nudge_removal=removing.nudge,
                 announcements=announcements,
@@ -213,6 +217,8 @@ class Gateway:
             ModelService(catalogue),
             listen=settings.listen,
             with_reflection=settings.reflection,
+            turns=turns(CALLS, of_one_owner=CALLS_PER_OWNER),
+            turns_of_lists=turns(LISTS, of_one_owner=LISTS_PER_OWNER),
             write_timeout_seconds=settings.write_timeout_seconds,
             metrics=metrics,
         )

@@ -44,6 +44,8 @@ class Turns:
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(turn)
         self._admit()
+        if turn.done():
+            return
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 await turn

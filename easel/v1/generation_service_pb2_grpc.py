@@ -178,8 +178,8 @@ class GenerationServiceServicer:
     def ListGenerations(self, request, context):
         """Lists generations, newest first, page by page.
 
-        Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters; RESOURCE_EXHAUSTED with
-        RetryInfo when more lists are asked for at the same time than are read.
+        Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters; UNAVAILABLE with RetryInfo
+        when more lists are asked for at the same time than are read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

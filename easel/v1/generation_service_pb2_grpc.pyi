@@ -68,8 +68,8 @@ class GenerationServiceStub:
     ListGenerations: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.ListGenerationsRequest, _generation_messages_pb2.ListGenerationsResponse]
     """Lists generations, newest first, page by page.
 
-    Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters; RESOURCE_EXHAUSTED with
-    RetryInfo when more lists are asked for at the same time than are read.
+    Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters; UNAVAILABLE with RetryInfo
+    when more lists are asked for at the same time than are read.
     """
     ListAttempts: _aio.UnaryUnaryMultiCallable[_generation_messages_pb2.ListAttemptsRequest, _generation_messages_pb2.ListAttemptsResponse]
     """Lists the attempts at a generation in order, page by page: which workers tried, how far each came, and why it ended.
@@ -196,8 +196,8 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_generation_messages_pb2.ListGenerationsResponse]:
         """Lists generations, newest first, page by page.
 
-        Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters; RESOURCE_EXHAUSTED with
-        RetryInfo when more lists are asked for at the same time than are read.
+        Errors: INVALID_ARGUMENT with every offending field, such as a page_token of other filters; UNAVAILABLE with RetryInfo
+        when more lists are asked for at the same time than are read.
         """
 
     @_abc_1.abstractmethod

@@ -15,9 +15,12 @@ from easel.logs import annotate
 from gateway.api.statuses import to_status
 from gateway.errors import Error, SlowReader
 from gateway.metrics import Metrics
+from gateway.turns import Turns
 
 #: Whose call this is. Everybody's, until there is access control: it is set here and nowhere else.
 owner: ContextVar[str] = ContextVar("owner", default="default")
+
+LIST_GENERATIONS = "/easel.v1.GenerationService/ListGenerations"
 
 #: Calls of these services are not ours to watch over.
 _FOREIGN_SERVICES = ("/grpc.",)
@@ -33,13 +36,15 @@ if TYPE_CHECKING:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Gives every call its log context, counts it, and turns its errors into statuses.
+    """Gives every call its log context and its turn, counts it, and makes statuses of its errors.
 
     It has to be the last interceptor: one behind it would be asked only once for each method.
     """
 
-    def __init__(self, metrics: Metrics, *, write_timeout_seconds: float) -> None:
+    def __init__(self, metrics: Metrics, *, turns: Turns, turns_of_lists: Turns, write_timeout_seconds: float) -> None:
         self._metrics = metrics
+        self._turns = turns
+        self._turns_of_lists = turns_of_lists
         self._write_timeout_seconds = write_timeout_seconds
         self._wrapped: dict[str, Handler] = {}
 
@@ -70,12 +75,15 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_unary(self, method: str, behaviour: Any) -> Callable[[Any, "Context"], Awaitable[Any]]:
         meter = _Meter(self._metrics, method)
+        # Lists have turns of their own, so that those who wait for one keep no other call waiting.
+        turns = self._turns_of_lists if method == LIST_GENERATIONS else self._turns
 
         async def call(request: Any, context: "Context") -> Any:
             _begin(method)
             with meter.measure(context):
                 try:
-                    return await behaviour(request, context)
+                    async with turns.take(owner.get()):
+                        return await behaviour(request, context)
                 except Exception as error:  # noqa: BLE001
                     await _abort(context, error)
 

@@ -29,7 +29,6 @@ from gateway.record.listing import Listing
 from gateway.record.queue import Queue
 from gateway.record.removal import Removal
 from gateway.resume_token import Position, to_token
-from gateway.turns import Turns
 from gateway.watch import Sight, Watching
 
 Response = TypeVar("Response", messages.GenerateResponse, messages.WatchGenerationResponse)
@@ -48,7 +47,6 @@ class GenerationService(GenerationServiceServicer):
         watching: Watching,
         catalogue: Catalogue,
         listing: Listing,
-        turns_of_lists: Turns,
         removal: Removal,
         nudge_removal: Callable[[], None],
         announcements: Announcements,
@@ -61,7 +59,6 @@ class GenerationService(GenerationServiceServicer):
         self._watching = watching
         self._catalogue = catalogue
         self._listing = listing
-        self._turns_of_lists = turns_of_lists
         self._removal = removal
         self._nudge_removal = nudge_removal
         self._announcements = announcements
@@ -135,15 +132,14 @@ class GenerationService(GenerationServiceServicer):
         before_id = lists.check_page_token(request, violations)
         which = lists.check_filter(request, violations)
         violations.raise_any()
-        async with self._turns_of_lists.take(owner.get()):
-            # One more than goes onto the page tells whether there is another page.
-            listed = await self._listing.list_generations(
-                which, owner=owner.get(), before_id=before_id, limit=page_size + 1
-            )
-            # In a thread, as a long page takes its time.
-            page = await asyncio.to_thread(
-                lists.fit, (to_message(generation, signer=None) for generation in listed[:page_size])
-            )
+        # One more than goes onto the page tells whether there is another page.
+        listed = await self._listing.list_generations(
+            which, owner=owner.get(), before_id=before_id, limit=page_size + 1
+        )
+        # In a thread, as a long page takes its time.
+        page = await asyncio.to_thread(
+            lists.fit, (to_message(generation, signer=None) for generation in listed[:page_size])
+        )
         response = messages.ListGenerationsResponse(generations=page)
         if len(page) < len(listed):
             response.next_page_token = to_page_token(page[-1].id, filters=lists.filters_of(request))

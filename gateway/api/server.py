@@ -15,6 +15,7 @@ from gateway.api.generation_service import GenerationService
 from gateway.api.model_service import ModelService
 from gateway.hub import Hub
 from gateway.metrics import Metrics
+from gateway.turns import Turns
 
 MAX_REQUEST_BYTES = 1024 * 1024
 #: Pings of clients that we put up with, whether they have calls or not; a client should ping every 20 s or less often.
@@ -78,11 +79,15 @@ class Server:
         *,
         listen: str,
         with_reflection: bool,
+        turns: Turns,
+        turns_of_lists: Turns,
         write_timeout_seconds: float,
         metrics: Metrics,
     ) -> None:
         self._listen = listen
-        calls = CallInterceptor(metrics, write_timeout_seconds=write_timeout_seconds)
+        calls = CallInterceptor(
+            metrics, turns=turns, turns_of_lists=turns_of_lists, write_timeout_seconds=write_timeout_seconds
+        )
         self._server = grpc.aio.server(interceptors=[calls], options=OPTIONS)
         self._health = _Health()
         add_GenerationServiceServicer_to_server(generation_service, self._server)

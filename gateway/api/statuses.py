@@ -95,9 +95,7 @@ TABLE: dict[type[errors.Error], _Row] = {
         details=_retry_after(RETRY_WHEN_DRAINED),
     ),
     errors.TooManyCalls: _Row(
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        ErrorReason.ERROR_REASON_TOO_MANY_CALLS,
-        details=_retry_after(RETRY_SOON),
+        grpc.StatusCode.UNAVAILABLE, ErrorReason.ERROR_REASON_TOO_MANY_CALLS, details=_retry_after(RETRY_SOON)
     ),
     errors.DatabaseUnavailable: _Row(
         grpc.StatusCode.UNAVAILABLE, ErrorReason.ERROR_REASON_DATABASE_UNAVAILABLE, details=_retry_after(RETRY_SOON)

@@ -14,10 +14,12 @@ from prometheus_client import CollectorRegistry
 from gateway.api.calls import CallInterceptor
 from gateway.errors import GenerationNotFound
 from gateway.metrics import Metrics
+from gateway.turns import Turns
 
 PATIENCE_SECONDS = 10.0
 SOON_SECONDS = 0.1
 WRITE_TIMEOUT_SECONDS = 0.5
+AMPLE = Turns(places=100, places_per_owner=100, timeout_seconds=PATIENCE_SECONDS)
 UNARY, STREAM = "easel.test.Service/Unary", "easel.test.Service/Stream"
 
 
@@ -91,6 +93,14 @@ async def calls(metrics: Metrics, registry: CollectorRegistry) -> AsyncIterator[
 
 
 @pytest.fixture
+async def calls_one_at_a_time(metrics: Metrics, registry: CollectorRegistry) -> AsyncIterator[Calls]:
+    """Calls of a service that answers one at a time, and lets another wait for a moment only."""
+    turns = Turns(places=1, places_per_owner=1, timeout_seconds=0.05)
+    async with serving(metrics, turns=turns, write_timeout_seconds=PATIENCE_SECONDS) as channel:
+        yield Calls(channel, registry)
+
+
+@pytest.fixture
 async def narrow_calls(metrics: Metrics, registry: CollectorRegistry) -> AsyncIterator[Calls]:
     """Calls of a client that takes hardly anything before it is read, by a server that soon loses patience."""
     options = [("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)]
@@ -100,9 +110,11 @@ async def narrow_calls(metrics: Metrics, registry: CollectorRegistry) -> AsyncIt
 
 @asynccontextmanager
 async def serving(
-    metrics: Metrics, *, write_timeout_seconds: float, options: Sequence[tuple[str, int]] = ()
+    metrics: Metrics, *, write_timeout_seconds: float, turns: Turns = AMPLE, options: Sequence[tuple[str, int]] = ()
 ) -> AsyncIterator[grpc.aio.Channel]:
-    interceptor = CallInterceptor(metrics, write_timeout_seconds=write_timeout_seconds)
+    interceptor = CallInterceptor(
+        metrics, turns=turns, turns_of_lists=AMPLE, write_timeout_seconds=write_timeout_seconds
+    )
     server = grpc.aio.server(interceptors=[interceptor])
     service = Service()
     server.add_generic_rpc_handlers(
@@ -211,6 +223,27 @@ async def test_a_stream_may_be_quiet_for_long(narrow_calls: Calls) -> None:
     assert narrow_calls.watchers == 1
     stream.cancel()
     await narrow_calls.until_counted(STREAM, "CANCELLED")
+
+
+async def until_refused(calls: Calls) -> grpc.aio.AioRpcError:
+    """Call until another call keeps us out, which may take a moment to come in."""
+    while True:
+        try:
+            await calls.unary(b"answer")
+        except grpc.aio.AioRpcError as refused:
+            return refused
+
+
+async def test_calls_take_turns_and_watching_needs_none(calls_one_at_a_time: Calls) -> None:
+    calls = calls_one_at_a_time
+    first = calls.unary(b"wait")
+    assert (await until_refused(calls)).code() == grpc.StatusCode.UNAVAILABLE
+    await drained(calls.stream(b"answer"))
+    first.cancel()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while calls.count(UNARY, "CANCELLED") != 1:  # noqa: ASYNC110  # a counter tells nobody
+            await asyncio.sleep(0.01)
+    await calls.unary(b"answer")
 
 
 async def test_what_is_not_ours_makes_no_labels(calls: Calls) -> None:
