@@ -227,15 +227,14 @@ async def test_calls_take_up_every_connection(stack: Stack, client: Client, clie
     async with gateway_beside(stack, name="poor", **poverty) as poor, Client(poor.target) as caller:
         running = await clients.ask_often(2, "step=0.3", steps=20)
         wishes = [clients.wish("step=0.02") for _ in range(4)]
-        async with locked(stack, sql.SQL("SELECT FROM generations WHERE id = {} FOR UPDATE").format(victim)):
-            flood = [asyncio.create_task(keep_deleting(caller, victim)) for _ in range(8)]
+        lock = sql.SQL("SELECT FROM generations WHERE id = {} FOR UPDATE").format(victim)
+        async with locked(stack, lock), flooded(caller, victim):
             # Each in good time, whether accepted or refused.
             asking = [asyncio.create_task(is_accepted(poor.target, wish)) for wish in wishes]
             with suppress(TimeoutError):
                 async with asyncio.timeout(LONGER_THAN_A_LEASE):
                     await assert_that_workers_are_answered(stack)
             await asyncio.gather(*asking)
-        await asyncio.gather(*flood)
         came = [await clients.accept(wish) for wish in wishes]
     kept = await clients.assert_kept()
     kept.assert_drawn_once(*running, *came)
@@ -253,10 +252,22 @@ async def assert_that_workers_are_answered(stack: Stack) -> None:
         await bus.close()
 
 
-async def keep_deleting(caller: Client, generation_id: str) -> None:
-    while True:
-        with suppress(Unavailable):
-            return await caller.delete(generation_id)
+@asynccontextmanager
+async def flooded(caller: Client, generation_id: str) -> AsyncIterator[None]:
+    """Have many calls wait for what cannot be had."""
+
+    async def keep_deleting() -> None:
+        while True:
+            with suppress(Unavailable):
+                await caller.delete(generation_id)
+
+    calls = [asyncio.create_task(keep_deleting()) for _ in range(8)]
+    try:
+        yield
+    finally:
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
 
 
 async def backends_of(stack: Stack, gateway: Gateway) -> list[int]:
