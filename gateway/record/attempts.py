@@ -223,6 +223,8 @@ class Attempts:
 
 
 def _arrays(attempts: Sequence[Attempt]) -> dict[str, list[Any]]:
+    # In the order of their ids, so that statements about the same ones wait for one another and never in a circle.
+    attempts = sorted(attempts, key=lambda one: one.generation_id)
     return {
         "ids": [one.generation_id for one in attempts],
         "numbers": [one.number for one in attempts],

@@ -76,6 +76,9 @@ class ModelGeneration:
     def has(self, number: int) -> bool:
         return not self.purged and 1 <= number <= self.attempt
 
+    def knows(self, object_prefix: str) -> bool:
+        return any(attempt.object_prefix == object_prefix for attempt in self.attempts)
+
     def moved(self, state: State, *, outcome: str = "STOPPED", **fields: Any) -> "ModelGeneration":
         """Change its state, by which the attempt that draws it ends; a final one leaves the objects of its losers."""
         fields = {"dispatched": self.dispatched and state.is_final, "lease_ran_out": False, **fields}
@@ -252,6 +255,32 @@ def purge(*, skips: bool) -> Sequence[Step]:
             yield purged(one.id, object_deletions=_all_prefixes(one)), NOTHING
         if skips or not is_due:
             yield one, NOTHING
+
+    return (step,)
+
+
+def adopt(attempt: ModelAttempt) -> Sequence[Step]:
+    """Take in the pictures of an attempt that is not known, under the next number if its own is taken."""
+
+    def step(one: ModelGeneration, _: Any) -> Iterator[tuple[ModelGeneration, Any]]:
+        if not one.is_live or one.knows(attempt.object_prefix):
+            yield one, NOTHING
+            return
+        if one.state == State.RUNNING:
+            one = one.with_outcome(one.attempt, "STOPPED")
+        adopted = replace(attempt, number=max(attempt.number, one.attempt + 1), outcome="SUCCEEDED")
+        one = replace(one, attempts=(*one.attempts, adopted))
+        yield _changed(one.moved(State.SUCCEEDED, pictures=adopted.object_prefix))
+
+    return (step,)
+
+
+def put_down(object_prefix: str) -> Sequence[Step]:
+    def step(one: ModelGeneration, _: Any) -> Iterator[tuple[ModelGeneration, Any]]:
+        if one.is_live or one.knows(object_prefix) or object_prefix in one.object_deletions:
+            yield one, False
+        else:
+            yield replace(one, object_deletions=one.object_deletions | {object_prefix}), True
 
     return (step,)
 

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from unittest.mock import Mock
@@ -88,6 +89,14 @@ async def outcomes(database: Database, generation_id: str) -> list[Any]:
         text("SELECT outcome FROM attempts WHERE generation_id = :id ORDER BY number"), {"id": generation_id}
     )
     return list(rows.scalars())
+
+
+async def until_waiting(database: Database) -> None:
+    """Wait until a statement waits for a lock."""
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    async with asyncio.timeout(10):
+        while not (await database.execute(waiting)).scalar_one():
+            pass
 
 
 class TestAccept:
@@ -326,6 +335,27 @@ class TestLease:
         assert await attempts.renew([old, new], lease=LEASE) == {new}
         assert await attempts.release([old]) == []
 
+    async def test_renewals_and_releases_lock_attempts_in_the_order_of_their_ids(
+        self, generations: Generations, attempts: Attempts, database: Database
+    ) -> None:
+        # With so many that each is looked for by itself.
+        await database.execute(
+            text(
+                "INSERT INTO generations (owner, model, priority, spec, resolved_spec, state, lease_expire_time)"
+                " SELECT 'o', 'm', 0, '{}', '{}', 'RUNNING', now() FROM generate_series(1, 5000)"
+            )
+        )
+        await database.execute(text("ANALYZE generations"))
+        first, last = [await granted(attempts, (await create(generations)).id) for _ in range(2)]
+        lock = text("SELECT FROM generations WHERE id = :id FOR UPDATE")
+        for doing in (partial(attempts.renew, lease=LEASE), attempts.release):
+            async with database.transaction() as other:
+                await other.execute(lock, {"id": first.generation_id})
+                running = asyncio.ensure_future(doing([last, first]))
+                await until_waiting(database)
+                await other.execute(lock, {"id": last.generation_id})
+            assert len(await running) == 2
+
     async def test_losses_while_alone_end_in_a_dead_letter(
         self, generations: Generations, attempts: Attempts, database: Database
     ) -> None:
@@ -486,10 +516,7 @@ class TestFinish:
                 [generation.id],
             )
             cancelling = asyncio.ensure_future(generations.cancel_generation(generation.id, owner=OWNER))
-            waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            async with asyncio.timeout(10):
-                while not (await database.execute(waiting)).scalar_one():
-                    pass
+            await until_waiting(database)
             await claiming.execute(
                 "INSERT INTO attempts (generation_id, number, worker_id, claim_id, object_prefix)"
                 " VALUES (%s, 1, 'w', 'c', 'p')",
@@ -603,10 +630,7 @@ class TestProgress:
             saving = asyncio.create_task(
                 attempts.save_progress([(attempt, 1, {"step": 1}) for attempt in (last, first)])
             )
-            waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            async with asyncio.timeout(10):
-                while not (await database.execute(waiting)).scalar_one():
-                    pass
+            await until_waiting(database)
             await other.execute(lock, {"id": last.generation_id})
         await saving
         assert (await read(generations, last.generation_id)).progress == {"step": 1}
