@@ -43,9 +43,16 @@ class Announcements:
         await self._bus.tell(subjects.NUDGE, nudge)
 
     async def withdraw_hint(self, change: Change) -> None:
-        """Take the hint of a generation that is final off the bus, so that no worker asks in vain."""
+        """Take the hint of a generation that is final off the bus, so that no worker asks in vain.
+
+        By its sequence, read just now: if the stream is wiped in between, another hint goes, and the sweep publishes it
+        again. Purged by its subject while a worker has it, it would make the consumer forget older ones for ever: they
+        stay in the stream, and nobody gets them (nats-server 2.15).
+        """
         subject = subjects.task(change.model, change.generation_id)
         try:
-            await self._bus.jetstream.purge_stream(subjects.TASKS_STREAM, subject=subject)
+            jetstream = self._bus.jetstream
+            hint = await jetstream.get_last_msg(subjects.TASKS_STREAM, subject)
+            await jetstream.delete_msg(subjects.TASKS_STREAM, int(hint.seq or 0))
         except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             logger.debug("a hint stays: {!r}", error, action="withdraw", generation_id=change.generation_id)

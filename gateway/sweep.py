@@ -26,6 +26,9 @@ Answer = TypeVar("Answer")
 #: A hint that was marked only just now may not have been published yet.
 HINT_GRACE = timedelta(seconds=3)
 
+#: A hint that is out for so long is published again, there or not: three times as long as a worker may keep one.
+HINT_PATIENCE = timedelta(seconds=30)
+
 #: How many overdue generations are looked for among the results at the same time.
 RECALL_CONCURRENCY = 8
 
@@ -88,6 +91,7 @@ class Sweep:
         """
         try:
             await self._republish_lost_hints()
+            await self._republish_old_hints()
             await self._judge()
             await self._models.forget_silent_workers(WORKER_RETENTION)
         except Exception:
@@ -106,6 +110,20 @@ class Sweep:
             )
             if count:
                 logger.warning("{} hints of {} were lost", count, model, action="hints_lost")
+                await self._announcements.announce()
+
+    async def _republish_old_hints(self) -> None:
+        """Publish hints again that are there, and perhaps for nobody: a consumer may have forgotten them.
+
+        Those that only wait for a worker are put in order with the rest of the queue. A worker that gets one twice is
+        told so when it claims.
+        """
+        for model, marked in (await self._queue.get_dispatched(older_than=HINT_PATIENCE)).items():
+            count = await self._queue.unmark_dispatched(
+                list(marked), marked_before=max(marked.values()) + timedelta(microseconds=1)
+            )
+            if count:
+                logger.debug("{} hints of {} have been out for long", count, model, action="hints_old")
                 await self._announcements.announce()
 
     async def _hints_present(self, model: str) -> set[str]:

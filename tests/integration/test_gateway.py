@@ -21,6 +21,7 @@ from easel.v1.model_service_pb2_grpc import ModelServiceStub
 from easel.worker.v1.claim_pb2 import ClaimAnswer
 from easel.worker.v1.result_pb2 import Result
 from easel.worker.v1.task_pb2 import CancelNotice, Task
+from gateway.sweep import HINT_PATIENCE
 from tests.integration.calls import (
     CANCELLED,
     EXPIRED,
@@ -245,6 +246,21 @@ class TestCancel:
         assert answer.generation.state == CANCELLED
         assert not await hinted()
         assert (await worker.ask(generation.id)).answer == ClaimAnswer.CLAIM_ANSWER_GONE
+
+    async def test_a_hint_that_is_withdrawn_takes_no_other_with_it(
+        self, client: GenerationServiceStub, worker: ScriptedWorker
+    ) -> None:
+        waiting, cancelled = [await create(client, worker) for _ in range(2)]
+        hints = dict([await worker.hint() for _ in range(2)])
+        await client.CancelGeneration(messages.CancelGenerationRequest(id=cancelled.id))
+        await hints[waiting.id].nak(delay=1)
+        later = await create(client, worker)
+        task = await worker.take()
+        assert task.generation_id == later.id
+        await worker.succeed(task)
+        # It comes again by itself, and not only when the sweep has lost patience.
+        async with asyncio.timeout(HINT_PATIENCE.total_seconds() / 2):
+            assert (await worker.hint())[0] == waiting.id
 
     async def test_what_runs_is_cancelled_at_once_and_its_worker_told(
         self, client: GenerationServiceStub, worker: ScriptedWorker, bus: Bus

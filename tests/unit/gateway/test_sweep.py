@@ -13,7 +13,7 @@ from gateway.bucket import StorageUnavailable
 from gateway.errors import DatabaseUnavailable
 from gateway.metrics import Metrics
 from gateway.record.attempts import RetryPolicy
-from gateway.sweep import Sweep
+from gateway.sweep import HINT_PATIENCE, Sweep
 
 LEASE = timedelta(seconds=10)
 ROUND_SECONDS = 1.0
@@ -39,7 +39,9 @@ class World:
         self.attempts.get_overdue.return_value = []
         self.attempts.requeue_lost.return_value = []
         self.attempts.expire.return_value = []
-        self.queue.get_dispatched.return_value = {}
+        self.queue.get_dispatched.side_effect = self._get_dispatched
+        #: The hints that should be on the bus, by model, and how old each is.
+        self.dispatched: dict[str, dict[str, timedelta]] = {}
         self.queue.unmark_dispatched.return_value = 0
         self.recall = AsyncMock()
         self.hints: dict[str, int] = {}
@@ -71,6 +73,14 @@ class World:
     async def rounds(self, seconds: float) -> None:
         for _ in range(int(seconds / ROUND_SECONDS)):
             await self.round()
+
+    async def _get_dispatched(self, *, older_than: timedelta) -> dict[str, dict[str, datetime]]:
+        now = await self.database_time()
+        old = {
+            model: {id_: now - age for id_, age in ages.items() if age > older_than}
+            for model, ages in self.dispatched.items()
+        }
+        return {model: marked for model, marked in old.items() if marked}
 
     @property
     def judged(self) -> list[datetime]:
@@ -185,15 +195,21 @@ async def test_a_stream_made_anew_voids_the_mark(world: World) -> None:
 
 
 async def test_hints_that_are_gone_are_published_again_and_no_others(world: World) -> None:
-    marked = {"gone": EPOCH, "there": EPOCH + timedelta(seconds=1)}
-    world.queue.get_dispatched.return_value = {"tiny": marked}
+    world.dispatched = {"tiny": {"gone": timedelta(seconds=9), "there": timedelta(seconds=8), "new": timedelta(0)}}
     world.hints = {"easel.tasks.tiny.there": 1}
     await world.round()
-    assert world.queue.unmark_dispatched.await_args.args == (["gone"],)
+    assert [call.args for call in world.queue.unmark_dispatched.await_args_list] == [(["gone"],)]
+
+
+async def test_hints_that_are_out_for_long_are_published_again_though_they_are_there(world: World) -> None:
+    world.dispatched = {"tiny": {"old": HINT_PATIENCE + timedelta(seconds=1), "young": HINT_PATIENCE / 2}}
+    world.hints = {"easel.tasks.tiny.old": 1, "easel.tasks.tiny.young": 1}
+    await world.round()
+    assert [call.args for call in world.queue.unmark_dispatched.await_args_list] == [(["old"],)]
 
 
 async def test_lost_hints_are_repaired_also_while_nothing_is_judged(world: World) -> None:
-    world.queue.get_dispatched.return_value = {"tiny": {"gone": EPOCH}}
+    world.dispatched = {"tiny": {"gone": HINT_PATIENCE / 2}}
     await world.round()
     world.queue.unmark_dispatched.assert_awaited_once()
     assert world.judged == []
