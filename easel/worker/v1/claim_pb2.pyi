@@ -32,7 +32,7 @@ class _ClaimAnswerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimAnsw
     CLAIM_ANSWER_GONE: _ClaimAnswer.ValueType  # 2
     """There is nothing to draw any more, for ever: drop the hint."""
     CLAIM_ANSWER_HELD: _ClaimAnswer.ValueType  # 3
-    """Another worker draws it: drop the hint."""
+    """Another worker draws it, or what this claim was granted is over: drop the hint."""
     CLAIM_ANSWER_NOT_YET: _ClaimAnswer.ValueType  # 4
     """Not now: keep the hint and ask later."""
 
@@ -46,7 +46,7 @@ CLAIM_ANSWER_GRANTED: ClaimAnswer.ValueType  # 1
 CLAIM_ANSWER_GONE: ClaimAnswer.ValueType  # 2
 """There is nothing to draw any more, for ever: drop the hint."""
 CLAIM_ANSWER_HELD: ClaimAnswer.ValueType  # 3
-"""Another worker draws it: drop the hint."""
+"""Another worker draws it, or what this claim was granted is over: drop the hint."""
 CLAIM_ANSWER_NOT_YET: ClaimAnswer.ValueType  # 4
 """Not now: keep the hint and ask later."""
 Global___ClaimAnswer: _TypeAlias = ClaimAnswer  # noqa: Y015
