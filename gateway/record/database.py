@@ -1,9 +1,11 @@
 """The connection to PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import psycopg
 import psycopg.errors
@@ -13,11 +15,14 @@ from sqlalchemy import CursorResult, Executable, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.errors import DatabaseUnavailable
 
 CONNECT_TIMEOUT_SECONDS = 5
+
+Result = TypeVar("Result")
+InTime = Callable[[Awaitable[Any]], Awaitable[Any]]
 
 
 def driver_url(url: str) -> str:
@@ -46,7 +51,7 @@ class Database:
     ) -> None:
         self._timeout_seconds = timeout_seconds
         self._on_unavailable = on_unavailable
-        self._abandoned: set[asyncio.Future[CursorResult[Any]]] = set()
+        self._abandoned: set[asyncio.Future[Any]] = set()
         self._engine = create_async_engine(
             driver_url(url),
             pool_size=pool_size,
@@ -65,15 +70,7 @@ class Database:
         Raises:
             DatabaseUnavailable: whether the statement took effect is not known.
         """
-        running = asyncio.ensure_future(self._execute(statement, parameters))
-        try:
-            await asyncio.wait([running], timeout=self._timeout_seconds)
-            if running.done():
-                return running.result()
-        finally:
-            if not running.done():
-                self._abandon(running)
-        raise self._unavailable(f"no answer within {self._timeout_seconds:g} s")
+        return await self._in_time(self._execute(statement, parameters), ends=self._end())
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
@@ -82,8 +79,17 @@ class Database:
         Raises:
             DatabaseUnavailable: whether the transaction was committed is not known.
         """
-        async with self._reached(), asyncio.timeout(self._timeout_seconds), self._transactional.begin() as connection:
-            yield Transaction(connection)
+        ends = self._end()
+        async with self._reached():
+            connection = await self._in_time(_connect(self._transactional), ends=ends)
+            transaction = Transaction(connection, partial(self._in_time, ends=ends))
+            try:
+                yield transaction
+                await transaction.commit()
+            finally:
+                closing = asyncio.ensure_future(transaction.close())
+                await asyncio.wait([closing], timeout=ends - time.monotonic())
+                self._keep(closing)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -95,17 +101,32 @@ class Database:
         async with self._reached(), self._engine.connect() as connection:
             return await connection.execute(statement, parameters)
 
-    def _abandon(self, running: "asyncio.Future[CursorResult[Any]]") -> None:
-        """Cancel a statement without waiting for it: with a frozen server, psycopg takes ten seconds to give up."""
-        running.cancel()
-        self._abandoned.add(running)
+    def _end(self) -> float:
+        return time.monotonic() + self._timeout_seconds
 
-        def forget(done: "asyncio.Future[CursorResult[Any]]") -> None:
+    async def _in_time(self, action: Awaitable[Result], *, ends: float) -> Result:
+        """Await something until a time, then go on without it: on a frozen server, psycopg takes 10 s to cancel it."""
+        running = asyncio.ensure_future(action)
+        try:
+            await asyncio.wait([running], timeout=ends - time.monotonic())
+            if running.done():
+                return running.result()
+        finally:
+            if not running.done():
+                running.cancel()
+                self._keep(running)
+        raise self._unavailable(f"no answer within {self._timeout_seconds:g} s")
+
+    def _keep(self, abandoned: "asyncio.Future[Any]") -> None:
+        """Hold on to what nobody waits for, until it is done."""
+        self._abandoned.add(abandoned)
+
+        def forget(done: "asyncio.Future[Any]") -> None:
             self._abandoned.discard(done)
             if not done.cancelled():
                 done.exception()  # seen, and of no interest any more
 
-        running.add_done_callback(forget)
+        abandoned.add_done_callback(forget)
 
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[None]:
@@ -129,14 +150,35 @@ class Database:
 class Transaction:
     """Statements that are committed together."""
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    def __init__(self, connection: AsyncConnection, in_time: InTime) -> None:
         self._connection = connection
+        self._in_time = in_time
+        self._running: asyncio.Future[Any] | None = None
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run one statement in it."""
-        return await self._connection.execute(statement, parameters)
+        result: CursorResult[Any] = await self._run(self._connection.execute(statement, parameters))
+        return result
+
+    async def commit(self) -> None:
+        """Make it last."""
+        await self._run(self._connection.commit())
+
+    async def close(self) -> None:
+        """Give the connection back; what is not committed is rolled back."""
+        if self._running is not None:
+            await asyncio.wait([self._running])  # it may have been abandoned, and still be under way
+        await self._connection.close()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["Transaction"]:
         """Go on in this one."""
         yield self
+
+    async def _run(self, action: Coroutine[Any, Any, Any]) -> Any:
+        self._running = asyncio.ensure_future(action)
+        return await self._in_time(self._running)
+
+
+async def _connect(engine: AsyncEngine) -> AsyncConnection:
+    return await engine.connect()

@@ -3,14 +3,17 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
+import grpc
+import grpc.aio
 import psutil
 import psycopg
 import pytest
+from google.protobuf.message import Message
 from psycopg import sql
 
 from easel import subjects
@@ -18,10 +21,12 @@ from easel.bus import Bus
 from easel.client import Client, Unavailable
 from easel.embedded import Stack
 from easel.embedded.services import Gateway
+from easel.v1 import generation_messages_pb2 as messages
 from easel.v1.generation_pb2 import GenerationSpec
+from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.worker.v1.renew_pb2 import ReleaseRequest, ReleaseResponse
 from tests.chaos.wishes import Wish
-from tests.faults.clients import Clients, ask_once, until
+from tests.faults.clients import ANSWER_SECONDS, Clients, ask_once, until
 from tests.faults.conftest import LEASE_SECONDS
 from tests.faults.parts import gateway_beside
 
@@ -175,6 +180,7 @@ async def test_asleep_for_half_a_minute_under_load(stack: Stack, clients: Client
         coming = [asyncio.create_task(clients.ask("step=0.02")) for _ in range(6)]
         refused = clients.wish("step=0.02")
         await assert_refused_in_time(stack.target, refused)
+        assert await answers(stack.target, running[0]) == dict.fromkeys(CALLS, grpc.StatusCode.UNAVAILABLE)
         await waking
         assert not any(one.done() for one in coming)
     finally:
@@ -183,6 +189,36 @@ async def test_asleep_for_half_a_minute_under_load(stack: Stack, clients: Client
     kept = await clients.assert_kept()
     # Nothing was judged while nobody could renew: also what was drawn during the sleep was not drawn again.
     kept.assert_drawn_once(*running, *waiting, *came)
+
+
+UNWANTED = messages.CreateGenerationRequest(spec=GenerationSpec(prompt="nobody waits for this", model="scripted"))
+#: Whatever needs the record, with its request, about a generation that runs; but no cancel: it might be carried out yet.
+CALLS: Mapping[str, Callable[[str], Message]] = {
+    "BatchCreateGenerations": lambda _: messages.BatchCreateGenerationsRequest(requests=[UNWANTED]),
+    "Generate": lambda _: messages.GenerateRequest(spec=UNWANTED.spec),
+    "GetGeneration": lambda id_: messages.GetGenerationRequest(id=id_),
+    "ListGenerations": lambda _: messages.ListGenerationsRequest(),
+    "WatchGeneration": lambda id_: messages.WatchGenerationRequest(id=id_),
+    "DeleteGeneration": lambda id_: messages.DeleteGenerationRequest(id=id_),
+    "RetryGeneration": lambda id_: messages.RetryGenerationRequest(id=id_),
+    "SignImageUrls": lambda id_: messages.SignImageUrlsRequest(id=id_),
+    "ListAttempts": lambda id_: messages.ListAttemptsRequest(id=id_),
+}
+
+
+async def answers(target: str, generation_id: str) -> Mapping[str, grpc.StatusCode]:
+    """Make all calls at once, and say how each ends."""
+
+    async def end_of(call: Any) -> grpc.StatusCode:
+        with suppress(grpc.aio.AioRpcError):
+            await call.read() if hasattr(call, "read") else await call
+        code: grpc.StatusCode = await call.code()
+        return code
+
+    async with grpc.aio.insecure_channel(target) as channel:
+        stub = GenerationServiceStub(channel)
+        calls = [getattr(stub, name)(make(generation_id), timeout=ANSWER_SECONDS) for name, make in CALLS.items()]
+        return dict(zip(CALLS, await asyncio.gather(*map(end_of, calls)), strict=True))
 
 
 async def test_every_connection_is_in_use(stack: Stack, clients: Clients) -> None:
