@@ -192,7 +192,7 @@ async def test_asleep_for_half_a_minute_under_load(stack: Stack, clients: Client
 
 
 UNWANTED = messages.CreateGenerationRequest(spec=GenerationSpec(prompt="nobody waits for this", model="scripted"))
-#: Whatever needs the record, with its request, about a generation that runs; but no cancel: it might be carried out yet.
+#: Whatever needs the record, about a generation that runs; but no cancel, which might be carried out yet.
 CALLS: Mapping[str, Callable[[str], Message]] = {
     "BatchCreateGenerations": lambda _: messages.BatchCreateGenerationsRequest(requests=[UNWANTED]),
     "Generate": lambda _: messages.GenerateRequest(spec=UNWANTED.spec),
