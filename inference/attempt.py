@@ -94,6 +94,8 @@ class Attempt:
         self.needs_slot = True
         #: Where the engine has it; None before and after.
         self.engine_phase: Phase | None = Phase.WAITING
+        #: Whether its pictures are stored: all that is left is to say so, and they are as good as any other's.
+        self.is_stored = False
         #: Called when it needs no slot any more.
         self.on_slot_freed: Callable[[], None] = lambda: None
         #: Waited for before one is drawn that is to be alone.
@@ -152,6 +154,7 @@ class Attempt:
             result.failure.CopyFrom(outcome)
         else:
             result.success.CopyFrom(outcome)
+            self.is_stored = True
         await self._workshop.results.deliver(result)
         return result
 

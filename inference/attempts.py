@@ -65,7 +65,9 @@ class Attempts:
 
     def hold(self, attempt: Attempt) -> None:
         """Start an attempt. An older one of the same generation is obsolete, since only a lost one is followed."""
-        self.drop(attempt.generation_id, reason="superseded")
+        self._drop(
+            "superseded", which=lambda older: older.generation_id == attempt.generation_id and not older.is_stored
+        )
         others = [other for other in self if other.generation_id != attempt.generation_id]
         attempt.on_slot_freed = self._changed.set
         attempt.turn = self._until_alone
@@ -79,8 +81,11 @@ class Attempts:
         self._drop(reason, which=lambda attempt: attempt.generation_id == generation_id)
 
     def drop_attempt(self, ref: AttemptRef, *, reason: str) -> None:
-        """Stop one attempt after the step in hand; nothing more is said of it."""
-        self._drop(reason, which=lambda attempt: attempt.is_meant_by(ref))
+        """Stop one attempt after the step in hand, and say nothing more of it, unless its pictures are stored.
+
+        Those are handed in: should they come before those of the attempt that followed, they are taken.
+        """
+        self._drop(reason, which=lambda attempt: attempt.is_meant_by(ref) and not attempt.is_stored)
 
     async def wait_for_room(self, stop: asyncio.Event) -> int:
         """Wait until there is a free slot, and return how many there are; 0 when told to stop."""

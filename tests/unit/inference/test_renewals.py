@@ -7,6 +7,7 @@ import pytest
 from easel.bus import Bus
 from easel.embedded.nats import Nats
 from easel.v1.model_pb2 import Model
+from easel.worker.v1.result_pb2 import Result
 from easel.worker.v1.task_pb2 import AttemptRef
 from inference import renewals
 from inference.attempt import Attempt, Workshop
@@ -33,7 +34,11 @@ FOR_EVER_SECONDS = 3600.0
 class Held:
     """A worker that holds one attempt, which waits at a gate in its second step."""
 
-    def __init__(self, bus: Bus, engine: SerialEngine, *, gate: Gate, generation_id: str, attempts: Attempts) -> None:
+    def __init__(
+        self, bus: Bus, engine: SerialEngine, results: Results, *, gate: Gate, generation_id: str, attempts: Attempts
+    ) -> None:
+        self.results = results
+        self._passing = asyncio.Event()
         self.bus = bus
         self.engine = engine
         self.gate = gate
@@ -49,6 +54,23 @@ class Held:
             period_seconds=period_seconds,
         )
 
+    def hold_back_results(self) -> asyncio.Event:
+        """Have no result delivered until they may pass; the event tells that one waits."""
+        arrived = asyncio.Event()
+        deliver = self.results.deliver
+
+        async def wait_and_deliver(result: Result) -> None:
+            arrived.set()
+            await self._passing.wait()
+            await deliver(result)
+
+        self._passing.clear()
+        self.results.deliver = wait_and_deliver  # type: ignore[method-assign]
+        return arrived
+
+    def let_results_pass(self) -> None:
+        self._passing.set()
+
     @property
     def ref(self) -> AttemptRef:
         return next(iter(self.attempts)).ref
@@ -56,7 +78,7 @@ class Held:
 
 @pytest.fixture
 async def held(bus: Bus, gateway: ScriptedGateway, start_engine: Start, metrics: Metrics) -> AsyncIterator[Held]:
-    gate = Gate()
+    gate, results = Gate(), Results(bus)
     engine = await start_engine(ScriptedAdapter(lambda _prompt, step: gate() if step == 2 else None))
     workshop = Workshop(
         worker_id="worker-1",
@@ -64,14 +86,14 @@ async def held(bus: Bus, gateway: ScriptedGateway, start_engine: Start, metrics:
         engine=engine,
         encoder=Encoder(),
         store=MemoryStore(),
-        results=Results(bus),
+        results=results,
         metrics=metrics,
     )
     attempts = Attempts(slots=2, hand_back=AsyncMock())
     generation_id = await gateway.queue()
     attempts.hold(Attempt(gateway.tasks[generation_id], workshop))
     await asyncio.to_thread(gate.reached.wait)
-    yield Held(bus, engine, gate=gate, generation_id=generation_id, attempts=attempts)
+    yield Held(bus, engine, results, gate=gate, generation_id=generation_id, attempts=attempts)
     gate.open()
     await attempts.drain(within_seconds=WAIT_SECONDS)
 
@@ -106,6 +128,21 @@ async def test_what_is_no_longer_ours_is_dropped(
     await until_dropped(held)
 
     assert not gateway.results[held.generation_id]
+
+
+async def test_what_is_stored_is_handed_in_although_it_is_no_longer_ours(held: Held, gateway: ScriptedGateway) -> None:
+    """The connection was away while it was stored, and another worker has begun to draw the same."""
+    handing_in = held.hold_back_results()
+    held.gate.open()
+    await handing_in.wait()
+    gateway.dropped = [held.ref]
+
+    await held.renewals(period_seconds=1).renew()
+    held.let_results_pass()
+    await until_dropped(held)
+
+    (result,) = gateway.results[held.generation_id]
+    assert result.HasField("success")
 
 
 async def test_a_cancel_notice_drops_at_once(held: Held, gateway: ScriptedGateway) -> None:
