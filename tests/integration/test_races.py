@@ -520,7 +520,7 @@ class Stories(RuleBasedStateMachine):
         self._run(self._story.end())
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(0 if EXAMPLES else 600)
 def test_every_story_is_explained(record_url: str) -> None:
     url = f"{record_url}?options={quote(' '.join(f'-c{option}' for option in OPTIONS))}"
 
