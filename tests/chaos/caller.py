@@ -252,14 +252,13 @@ class Caller:
         self._journal.write(Accepted(request_id=request_id, id=generation.id), by=self.name)
 
     def _see(self, generation: Generation, gateway: Gateway, *, asked: float | None, stream: int | None = None) -> None:
-        failure = FailureReason.Name(generation.failure.reason) if generation.HasField("failure") else ""
         seen = Seen(
             id=generation.id,
             revision=generation.revision,
             state=_state(generation),
             attempt=generation.attempt_count,
             images=[(image.index, image.sha256, image.size_bytes) for image in generation.images],
-            failure_reason=failure.removeprefix("FAILURE_REASON_"),
+            failure_reason=_failure_reason(generation),
             gateway=gateway.name,
             asked=asked,
             stream=stream,
@@ -294,6 +293,14 @@ class Position:
     def revision(self) -> int:
         """What its token stands for, as far as it knows."""
         return self.generation.revision if self.generation is not None and self.token else 0
+
+
+def _failure_reason(generation: Generation) -> str:
+    """Name why it FAILED; a newer version may have reasons that are not known here."""
+    if not generation.HasField("failure"):
+        return ""
+    found = FailureReason.DESCRIPTOR.values_by_number.get(generation.failure.reason)
+    return "UNKNOWN" if found is None else found.name.removeprefix("FAILURE_REASON_")
 
 
 def _state(generation: Generation) -> str:
