@@ -213,15 +213,6 @@ async def test_a_client_that_was_given_up_counts_once_also_if_it_never_reads(nar
     await narrow_calls.until_counted(STREAM, "UNAVAILABLE")
 
 
-async def test_a_client_that_reads_slowly_is_borne_with(narrow_calls: Calls) -> None:
-    stream = narrow_calls.stream(b"flood")
-    for _ in range(8):
-        assert await stream.read() != grpc.aio.EOF
-        await asyncio.sleep(WRITE_TIMEOUT_SECONDS / 4)
-    stream.cancel()
-    await narrow_calls.until_counted(STREAM, "CANCELLED")
-
-
 async def test_a_stream_may_be_quiet_for_long(narrow_calls: Calls) -> None:
     stream = narrow_calls.stream(b"wait")
     assert await stream.read() == b"begun"
