@@ -209,7 +209,7 @@ async def is_added(jetstream: JetStreamContext, stream: StreamConfig) -> bool:
 
 
 async def test_a_full_disk(stack: Stack, clients: Clients) -> None:
-    """JetStream gives up its work for good then; whoever makes room starts it again."""
+    """What could not be written once takes nothing more until NATS starts again: that is up to who makes room."""
     server = stack.servers.nats
     async with small_disk(stack) as disk:
         running = await clients.ask_often(2, "step=0.2", steps=15)
