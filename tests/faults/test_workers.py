@@ -25,6 +25,7 @@ from easel.embedded.services import Worker
 from easel.subjects import RESULTS_STREAM
 from easel.v1.generation_messages_pb2 import WatchGenerationRequest, WatchGenerationResponse
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
+from gateway.projection import CONCURRENCY
 from tests.faults.clients import PATIENCE_SECONDS, Clients, count_objects, until
 from tests.faults.conftest import LEASE_SECONDS
 from tests.faults.parts import worker_beside
@@ -208,22 +209,38 @@ async def test_a_stale_worker_that_renews_before_anybody_could_judge_it_goes_on(
 async def test_no_gateway_for_longer_than_a_lease_while_workers_finish(
     stack: Stack, clients: Clients, pair: Pair, ending: str
 ) -> None:
-    await pair.start("first", EASEL_SLOTS="4")
-    ids = await clients.ask_often(4, "step=0.2", steps=5, model=pair.model)
+    await pair.start("first", EASEL_SLOTS=str(2 * CONCURRENCY))
+    ids = await clients.ask_often(2 * CONCURRENCY, "step=0.1", model=pair.model)
     await clients.until_seen("RUNNING", *ids)
-    for gateway in stack.gateways:
-        if ending == "killed":
-            gateway.kill()
     if ending == "stopped":
         await asyncio.gather(*(gateway.stop() for gateway in stack.gateways))
+    for gateway in stack.gateways:
+        gateway.kill()
     waited = asyncio.create_task(asyncio.sleep(LONGER_THAN_A_LEASE))
     await until(partial(are_handed_in, stack, ids))
     await waited
-    for gateway in stack.gateways:
-        await gateway.start()
+    # The first results take long to be recorded, and the others lie behind them when leases could be judged.
+    async with held_up(stack, *(await in_order_of_results(stack, ids))[:CONCURRENCY]):
+        for gateway in stack.gateways:
+            await gateway.start()
+        await asyncio.sleep(LONGER_THAN_A_LEASE)
     kept = await clients.assert_kept()
     kept.assert_drawn_once(*ids)
     assert set((await losses(stack, *ids)).values()) == {0}
+
+
+@asynccontextmanager
+async def held_up(stack: Stack, *generation_ids: str) -> AsyncIterator[None]:
+    """Have every change of these wait."""
+    async with await psycopg.AsyncConnection.connect(stack.servers.postgres.url) as connection:
+        await connection.execute("SELECT FROM generations WHERE id = ANY(%s) FOR UPDATE", [[*generation_ids]])
+        yield
+
+
+async def in_order_of_results(stack: Stack, generation_ids: Sequence[str]) -> Sequence[str]:
+    async with bus_of(stack) as bus:
+        found = {id_: await bus.jetstream.get_last_msg(RESULTS_STREAM, subjects.result(id_)) for id_ in generation_ids}
+    return sorted(generation_ids, key=lambda id_: found[id_].seq or 0)
 
 
 async def are_handed_in(stack: Stack, generation_ids: Sequence[str]) -> bool:
