@@ -34,7 +34,7 @@ from tests.integration.record_model import ModelAttempt, ModelGeneration, Step
 
 #: 0 is the everyday search: the same stories everywhere.
 EXAMPLES = int(os.environ.get("EASEL_RACES_EXAMPLES", "0"))
-EVERYDAY_EXAMPLES = 40
+EVERYDAY_EXAMPLES = 60
 SETTINGS = settings(
     max_examples=EXAMPLES or EVERYDAY_EXAMPLES,
     stateful_step_count=30,
