@@ -14,9 +14,11 @@ from sqlalchemy import text
 
 from bench.callers import SPEC
 from bench.history import BUSY, MODELS, QUIET
+from bench.worker import MODEL
 from gateway.record.adoption import Adoption, ForgottenAttempt
 from gateway.record.attempts import Attempt, Attempts, Grant, RetryPolicy
 from gateway.record.database import Database
+from gateway.record.documents import to_json
 from gateway.record.generation import Generation, State
 from gateway.record.generations import Generations, NewGeneration
 from gateway.record.listing import Filter, Listing
@@ -283,7 +285,7 @@ class Operations:
     # What is known of models and workers.
 
     async def _report(self) -> Call:
-        models = [(MODELS[0], {"name": MODELS[0]})]
+        models = [(MODELS[0], to_json(MODEL))]
         return lambda: self._models.report(worker_id="bench", slots=8, free_slots=1, models=models)
 
     async def _forget_worker(self) -> Call:
@@ -329,8 +331,11 @@ class Operations:
         return lambda: self._removal.get_due_prefixes(backup_age=DAY, limit=FOUND)
 
     async def _confirm_removed(self) -> Call:
-        prefixes = await self._removal.get_due_prefixes(backup_age=DAY, limit=FOUND)
-        return lambda: self._removal.confirm_removed(prefixes, backup_age=DAY)
+        forgotten = [_forgotten(await self._cancelled(retention=None)) for _ in range(FOUND)]
+        for attempt in forgotten:
+            await Adoption(self._stage).put_down(attempt)
+        prefixes = [attempt.object_prefix for attempt in forgotten]
+        return lambda: self._removal.confirm_removed(prefixes, backup_age=timedelta(0))
 
     # What they need.
 
