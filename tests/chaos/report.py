@@ -65,13 +65,15 @@ def _added(counts: Iterator[Mapping[str, int]]) -> dict[str, int]:
 
 def _campaign(merged: Mapping[str, Any]) -> Iterator[str]:
     seeds = sorted({run["seed"] for run in merged["runs"]})
+    loads = [run["machine"]["load_1m"] for run in merged["runs"]]
     yield (
         f"**{merged['kills']:,} kills, {merged['accepted']:,} accepted generations: {merged['lost']} lost, "
         f"{merged['doubled']} doubled, {merged['wrong']} wrong.** In {len(merged['runs'])} runs "
         f"(seeds {', '.join(map(str, seeds))}), {merged['duration_seconds'] / 3600:.1f} hours, with "
         + ", ".join(f"`{name}={value}`" for name, value in merged["settings"].items() if name.isupper())
         + f"; a kill every {merged['settings']['pace_seconds']:g} s on average, "
-        + f"{merged['settings']['clients']} clients."
+        + f"{merged['settings']['clients']} clients, on {merged['runs'][0]['machine']['cores']} cores that were "
+        + f"shared: the load was {min(loads):.0f} to {max(loads):.0f}."
     )
     yield ""
     yield "How the generations ended, and their attempts:"
@@ -90,9 +92,9 @@ def _campaign(merged: Mapping[str, Any]) -> Iterator[str]:
 
 def _comparison(compared: Mapping[str, Any]) -> Iterator[str]:
     yield (
-        f"`{compared['command']}`: {compared['kills']} kill -9 of workers and of the broker, the same for each, under "
-        f"{compared['clients']} clients; lost is what was accepted and not done within "
-        f"{compared['patience_seconds']:g} s."
+        f"`python -m tests.chaos.compare --seed {compared['seed']} --kills {compared['kills']}`: kill -9 of workers "
+        f"and of the broker, the same for each, under {compared['clients']} clients; lost is what was accepted and "
+        f"not done within {compared['patience_seconds']:g} s."
     )
     yield ""
     yield "| | accepted | lost | drawn more than once | per second | wait, p50 | p99 | longest |"

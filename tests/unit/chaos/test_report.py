@@ -19,7 +19,7 @@ def outcome(*, kills: int = 2, lost: int = 0, seconds: float = 1.0) -> dict[str,
         "seed": 1,
         "command": "python -m tests.chaos",
         "commit": "abc",
-        "machine": {},
+        "machine": {"cores": 2, "load_1m": 1.5},
         "duration_seconds": 3600.0,
         "settings": {"EASEL_LEASE_SECONDS": "2", "pace_seconds": 2.0, "clients": 10},
         "states": {"SUCCEEDED": 9, "FAILED": 1},
@@ -58,7 +58,14 @@ def test_the_docs_are_filled_between_their_marks(tmp_path: Path, monkeypatch: py
     page.write_text("before\n<!-- campaign -->\nold\n<!-- end of campaign -->\nbetween\n")
     page.write_text(page.read_text() + "<!-- comparison -->\n<!-- end of comparison -->\nafter\n")
     (tmp_path / "seed-1.json").write_text(json.dumps(outcome()))
-    compared = {"contenders": {}, "command": "python -m …", "kills": 3, "clients": 4, "patience_seconds": 90.0}
+    compared = {
+        "contenders": {},
+        "command": "python -m …",
+        "seed": 1,
+        "kills": 3,
+        "clients": 4,
+        "patience_seconds": 90.0,
+    }
     (tmp_path / "compare.json").write_text(json.dumps(compared))
     monkeypatch.setattr(report, "PAGE", page)
     monkeypatch.setattr(report, "PICTURE", picture)
