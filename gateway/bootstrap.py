@@ -52,12 +52,12 @@ CATALOGUE_SECONDS = 1.0
 BACKLOG_SECONDS = 0.5
 #: Each request accepted is a nudge to dispatch: under load many share one look at the queue.
 DISPATCH_PAUSE_SECONDS = 0.02
-#: How many calls are answered at a time, watches aside, and how many of one owner. More would only wait for each other,
-#: and with them whoever asks for little; fewer would share fewer commits.
-CALLS = 64
-CALLS_PER_OWNER = 32
-#: How many lists are read at a time, and how many of one owner: some filters are answered only by a look at all that it
-#: has, which takes a connection, a core of PostgreSQL and, for a long page, this process for a while.
+#: How many reads are answered at a time, and how many of one owner: so few keep this process busy. With more of them at
+#: work it would take the next calls up more slowly, and whoever asks for little would wait behind whoever floods it.
+READS = 16
+READS_PER_OWNER = 4
+#: The same of lists: some filters are answered only by a look at all that the owner has, which keeps a connection and a
+#: core of PostgreSQL busy, and a long page this process as well.
 LISTS = 4
 LISTS_PER_OWNER = 2
 #: How long balancers get to notice that we go.
@@ -70,6 +70,14 @@ async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until SIGTERM or SIGINT."""
     # In here, since grpc.aio binds a server to the loop that runs when it is made.
     await Gateway(settings).run()
+
+
+def _turns(settings: GatewaySettings) -> dict[str, Turns]:
+    """Say which RPCs take turns: those that read and do nothing else."""
+    timeout_seconds = settings.database_timeout_seconds
+    reads = Turns(places=READS, places_per_owner=READS_PER_OWNER, timeout_seconds=timeout_seconds)
+    lists = Turns(places=LISTS, places_per_owner=LISTS_PER_OWNER, timeout_seconds=timeout_seconds)
+    return {"GetGeneration": reads, "ListAttempts": reads, "SignImageUrls": reads, "ListGenerations": lists}
 
 
 class Gateway:
@@ -86,11 +94,6 @@ class Gateway:
                 pool_size=pool_size,
                 timeout_seconds=settings.database_timeout_seconds,
                 on_unavailable=metrics.database_unavailable.inc,
-            )
-
-        def turns(places: int, *, of_one_owner: int) -> Turns:
-            return Turns(
-                places=places, places_per_owner=of_one_owner, timeout_seconds=settings.database_timeout_seconds
             )
 
         # Two, so that however many calls there are, and whatever they wait for, no lease runs out over them.
@@ -217,8 +220,7 @@ class Gateway:
             ModelService(catalogue),
             listen=settings.listen,
             with_reflection=settings.reflection,
-            turns=turns(CALLS, of_one_owner=CALLS_PER_OWNER),
-            turns_of_lists=turns(LISTS, of_one_owner=LISTS_PER_OWNER),
+            turns=_turns(settings),
             write_timeout_seconds=settings.write_timeout_seconds,
             metrics=metrics,
         )

@@ -3,8 +3,8 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,8 +19,6 @@ from gateway.turns import Turns
 
 #: Whose call this is. Everybody's, until there is access control: it is set here and nowhere else.
 owner: ContextVar[str] = ContextVar("owner", default="default")
-
-LIST_GENERATIONS = "/easel.v1.GenerationService/ListGenerations"
 
 #: Calls of these services are not ours to watch over.
 _FOREIGN_SERVICES = ("/grpc.",)
@@ -41,10 +39,16 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     It has to be the last interceptor: one behind it would be asked only once for each method.
     """
 
-    def __init__(self, metrics: Metrics, *, turns: Turns, turns_of_lists: Turns, write_timeout_seconds: float) -> None:
+    def __init__(self, metrics: Metrics, *, turns: Mapping[str, Turns], write_timeout_seconds: float) -> None:
+        """Take what calls need.
+
+        Args:
+            metrics: Where they are counted.
+            turns: Which RPCs take turns, by name; those that share an object take turns with one another.
+            write_timeout_seconds: How long a response of a stream may take to be sent.
+        """
         self._metrics = metrics
         self._turns = turns
-        self._turns_of_lists = turns_of_lists
         self._write_timeout_seconds = write_timeout_seconds
         self._wrapped: dict[str, Handler] = {}
 
@@ -75,14 +79,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def _wrap_unary(self, method: str, behaviour: Any) -> Callable[[Any, "Context"], Awaitable[Any]]:
         meter = _Meter(self._metrics, method)
-        # Lists have turns of their own, so that those who wait for one keep no other call waiting.
-        turns = self._turns_of_lists if method == LIST_GENERATIONS else self._turns
+        turns = self._turns.get(method.rpartition("/")[2])
 
         async def call(request: Any, context: "Context") -> Any:
             _begin(method)
             with meter.measure(context):
                 try:
-                    async with turns.take(owner.get()):
+                    async with turns.take(owner.get()) if turns else nullcontext():
                         return await behaviour(request, context)
                 except Exception as error:  # noqa: BLE001
                     await _abort(context, error)

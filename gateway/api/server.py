@@ -1,6 +1,7 @@
 """The gRPC server: options, health, reflection, and its shutdown."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -79,15 +80,12 @@ class Server:
         *,
         listen: str,
         with_reflection: bool,
-        turns: Turns,
-        turns_of_lists: Turns,
+        turns: Mapping[str, Turns],
         write_timeout_seconds: float,
         metrics: Metrics,
     ) -> None:
         self._listen = listen
-        calls = CallInterceptor(
-            metrics, turns=turns, turns_of_lists=turns_of_lists, write_timeout_seconds=write_timeout_seconds
-        )
+        calls = CallInterceptor(metrics, turns=turns, write_timeout_seconds=write_timeout_seconds)
         self._server = grpc.aio.server(interceptors=[calls], options=OPTIONS)
         self._health = _Health()
         add_GenerationServiceServicer_to_server(generation_service, self._server)

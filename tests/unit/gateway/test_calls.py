@@ -1,8 +1,9 @@
 """How calls are counted, by a real server: whatever ends them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -11,7 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from prometheus_client import CollectorRegistry
 
-from gateway.api.calls import LIST_GENERATIONS, CallInterceptor
+from gateway.api.calls import CallInterceptor
 from gateway.errors import GenerationNotFound
 from gateway.metrics import Metrics
 from gateway.turns import Turns
@@ -19,7 +20,6 @@ from gateway.turns import Turns
 PATIENCE_SECONDS = 10.0
 SOON_SECONDS = 0.1
 WRITE_TIMEOUT_SECONDS = 0.5
-AMPLE = Turns(places=100, places_per_owner=100, timeout_seconds=PATIENCE_SECONDS)
 UNARY, STREAM = "easel.test.Service/Unary", "easel.test.Service/Stream"
 
 
@@ -52,7 +52,8 @@ class Calls:
         self.unary: Any = channel.unary_unary(f"/{UNARY}")
         self.stream: Any = channel.unary_stream(f"/{STREAM}")
         self.unknown: Any = channel.unary_unary("/easel.test.Service/Nothing")
-        self.list: Any = channel.unary_unary(LIST_GENERATIONS)
+        self.also_unary: Any = channel.unary_unary("/easel.test.Service/AlsoUnary")
+        self.free: Any = channel.unary_unary("/easel.test.Service/Free")
         self.health: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
         self._registry = registry
 
@@ -83,7 +84,8 @@ def handlers(service: Service, name: str) -> Any:
         "Unary": grpc.unary_unary_rpc_method_handler(service.unary),
         "Stream": grpc.unary_stream_rpc_method_handler(service.stream),
         "Check": grpc.unary_unary_rpc_method_handler(service.unary),
-        "ListGenerations": grpc.unary_unary_rpc_method_handler(service.unary),
+        "AlsoUnary": grpc.unary_unary_rpc_method_handler(service.unary),
+        "Free": grpc.unary_unary_rpc_method_handler(service.unary),
     }
     return grpc.method_handlers_generic_handler(name, methods)
 
@@ -96,9 +98,9 @@ async def calls(metrics: Metrics, registry: CollectorRegistry) -> AsyncIterator[
 
 @pytest.fixture
 async def calls_one_at_a_time(metrics: Metrics, registry: CollectorRegistry) -> AsyncIterator[Calls]:
-    """Calls of a service that answers one at a time, a list beside it, and lets others wait for a moment only."""
-    turns, turns_of_lists = (Turns(places=1, places_per_owner=1, timeout_seconds=0.05) for _ in range(2))
-    async with serving(metrics, turns=turns, turns_of_lists=turns_of_lists) as channel:
+    """Calls of a service that answers one at a time of two kinds, and lets others wait for a moment only."""
+    turns = Turns(places=1, places_per_owner=1, timeout_seconds=0.05)
+    async with serving(metrics, turns={"Unary": turns, "AlsoUnary": turns}) as channel:
         yield Calls(channel, registry)
 
 
@@ -115,17 +117,15 @@ async def serving(
     metrics: Metrics,
     *,
     write_timeout_seconds: float = PATIENCE_SECONDS,
-    turns: Turns = AMPLE,
-    turns_of_lists: Turns = AMPLE,
+    turns: Mapping[str, Turns] = MappingProxyType({}),
     options: Sequence[tuple[str, int]] = (),
 ) -> AsyncIterator[grpc.aio.Channel]:
-    interceptor = CallInterceptor(
-        metrics, turns=turns, turns_of_lists=turns_of_lists, write_timeout_seconds=write_timeout_seconds
-    )
+    interceptor = CallInterceptor(metrics, turns=turns, write_timeout_seconds=write_timeout_seconds)
     server = grpc.aio.server(interceptors=[interceptor])
     service = Service()
-    names = ("easel.test.Service", "easel.v1.GenerationService", "grpc.health.v1.Health")
-    server.add_generic_rpc_handlers(tuple(handlers(service, name) for name in names))
+    server.add_generic_rpc_handlers(
+        (handlers(service, "easel.test.Service"), handlers(service, "grpc.health.v1.Health"))
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) as channel:
@@ -224,31 +224,26 @@ async def test_a_stream_may_be_quiet_for_long(narrow_calls: Calls) -> None:
 
 async def until_refused(call: Callable[[bytes], Any]) -> grpc.aio.AioRpcError:
     """Call until another call keeps us out, which may take a moment to come in."""
-    while True:
-        try:
-            await call(b"answer")
-        except grpc.aio.AioRpcError as refused:
-            return refused
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                await call(b"answer")
+            except grpc.aio.AioRpcError as refused:
+                return refused
 
 
-async def test_calls_take_turns_and_watching_needs_none(calls_one_at_a_time: Calls) -> None:
+async def test_calls_of_a_kind_take_turns_and_others_need_none(calls_one_at_a_time: Calls) -> None:
     calls = calls_one_at_a_time
     first = calls.unary(b"wait")
-    assert (await until_refused(calls.unary)).code() == grpc.StatusCode.UNAVAILABLE
+    for call in (calls.unary, calls.also_unary):
+        assert (await until_refused(call)).code() == grpc.StatusCode.UNAVAILABLE
+    await calls.free(b"answer")
     await drained(calls.stream(b"answer"))
     first.cancel()
     async with asyncio.timeout(PATIENCE_SECONDS):
         while calls.count(UNARY, "CANCELLED") != 1:  # noqa: ASYNC110  # a counter tells nobody
             await asyncio.sleep(0.01)
     await calls.unary(b"answer")
-
-
-async def test_lists_take_turns_among_lists(calls_one_at_a_time: Calls) -> None:
-    calls = calls_one_at_a_time
-    first = calls.list(b"wait")
-    assert (await until_refused(calls.list)).code() == grpc.StatusCode.UNAVAILABLE
-    await calls.unary(b"answer")
-    first.cancel()
 
 
 async def test_what_is_not_ours_makes_no_labels(calls: Calls) -> None:
