@@ -53,8 +53,8 @@ MAX_RATIO = 3.0
 #: does the one twice a second, the other once.
 OF_ALL_THAT_IS_LIVE = ("Queue.count_live", "Attempts.get_overdue")
 MAX_LIVE_MS = 50.0
-#: A call that waits for a quarter of a second is noticed by nobody.
-MAX_READ_MS = 250.0
+#: Shared out by callers, the machine would leave the quiet owner a small part of itself; it has to get four times that.
+MAX_FLOOD_RATIO = sum(flood.CALLERS.values()) / 4
 #: A tenth of a lease, of which a worker renews every third.
 MAX_RENEWAL_MS = 3_000.0
 
@@ -99,6 +99,10 @@ class Reads:
     #: What the busy owner called meanwhile: `{kind: {calls, refused}}`.
     flood: Mapping[str, Mapping[str, int]]
     seconds: float
+
+    def ratio(self, kind: str) -> float:
+        """How many times as long a kind of call takes in the flood, by the 99th percentiles."""
+        return p(99, self.flooded_ms[kind]) / p(99, self.alone_ms[kind])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,7 +275,7 @@ def _targets(measured: Measured) -> list[Target]:
     bounds = [
         (f"many rows over few, p50: {slowest}", ratios[slowest], MAX_RATIO),
         *((f"{name}, p50 in ms", p(50, measured.costs[name].many_ms), MAX_LIVE_MS) for name in OF_ALL_THAT_IS_LIVE),
-        *((f"{kind} in a flood, p99 in ms", p(99, measured.reads.flooded_ms[kind]), MAX_READ_MS) for kind in READS),
+        *((f"{kind} in a flood over alone, p99", measured.reads.ratio(kind), MAX_FLOOD_RATIO) for kind in READS),
         ("renewal in a flood, p99 in ms", p(99, measured.reads.flooded_ms[RENEWAL]), MAX_RENEWAL_MS),
         ("calls and renewals without an answer", measured.reads.unanswered, 0),
     ]
@@ -305,8 +309,8 @@ def show(measured: Measured, *, console: Console) -> None:
         table.add_column(name, justify="right")
     for kind in (*READS, RENEWAL):
         alone_ms, flooded_ms = measured.reads.alone_ms[kind], measured.reads.flooded_ms[kind]
-        row = (p(50, alone_ms), p(99, alone_ms), p(50, flooded_ms), p(99, flooded_ms))
-        table.add_row(kind, *(f"{value:.1f}" for value in (*row, row[3] / row[1])))
+        spread = (p(50, alone_ms), p(99, alone_ms), p(50, flooded_ms), p(99, flooded_ms), measured.reads.ratio(kind))
+        table.add_row(kind, *(f"{value:.1f}" for value in spread))
     console.print(table)
     told = (f"{each['calls']:,} {kind} ({each['refused']:,} refused)" for kind, each in measured.reads.flood.items())
     console.print(f"the flood, {sum(flood.CALLERS.values())} callers: {', '.join(told)}")

@@ -52,12 +52,8 @@ CATALOGUE_SECONDS = 1.0
 BACKLOG_SECONDS = 0.5
 #: Each request accepted is a nudge to dispatch: under load many share one look at the queue.
 DISPATCH_PAUSE_SECONDS = 0.02
-#: How many reads are answered at a time, and how many of one owner: so few keep this process busy. With more of them at
-#: work it would take the next calls up more slowly, and whoever asks for little would wait behind whoever floods it.
-READS = 16
-READS_PER_OWNER = 4
-#: The same of lists: some filters are answered only by a look at all that the owner has, which keeps a connection and a
-#: core of PostgreSQL busy, and a long page this process as well.
+#: How many lists are read at a time, and how many of one owner. Some filters are answered only by a look at all that an
+#: owner has, which keeps a connection and a core of PostgreSQL busy, and a long page this process as well.
 LISTS = 4
 LISTS_PER_OWNER = 2
 #: How long balancers get to notice that we go.
@@ -70,14 +66,6 @@ async def serve(settings: GatewaySettings) -> None:
     """Run a gateway until SIGTERM or SIGINT."""
     # In here, since grpc.aio binds a server to the loop that runs when it is made.
     await Gateway(settings).run()
-
-
-def _turns(settings: GatewaySettings) -> dict[str, Turns]:
-    """Say which RPCs take turns: those that read and do nothing else."""
-    timeout_seconds = settings.database_timeout_seconds
-    reads = Turns(places=READS, places_per_owner=READS_PER_OWNER, timeout_seconds=timeout_seconds)
-    lists = Turns(places=LISTS, places_per_owner=LISTS_PER_OWNER, timeout_seconds=timeout_seconds)
-    return {"GetGeneration": reads, "ListAttempts": reads, "SignImageUrls": reads, "ListGenerations": lists}
 
 
 class Gateway:
@@ -220,7 +208,11 @@ class Gateway:
             ModelService(catalogue),
             listen=settings.listen,
             with_reflection=settings.reflection,
-            turns=_turns(settings),
+            turns={
+                "ListGenerations": Turns(
+                    places=LISTS, places_per_owner=LISTS_PER_OWNER, timeout_seconds=settings.database_timeout_seconds
+                )
+            },
             write_timeout_seconds=settings.write_timeout_seconds,
             metrics=metrics,
         )

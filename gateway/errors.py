@@ -101,7 +101,7 @@ class TooManyCalls(Error):
     """Others came first, for too long."""
 
     def __init__(self) -> None:
-        super().__init__("too many calls are being answered: try again soon")
+        super().__init__("too many calls of this kind are being answered: try again soon")
 
 
 class DatabaseUnavailable(Error):

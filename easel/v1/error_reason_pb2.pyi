@@ -53,8 +53,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     status; watching again from the last resume_token goes on after it. google.rpc.RetryInfo says when.
     """
     ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 13
-    """UNAVAILABLE: so many calls are being answered that this one had to wait for too long; google.rpc.RetryInfo says when
-    to try again.
+    """UNAVAILABLE: so many lists are being read that this one had to wait for too long; google.rpc.RetryInfo says when to
+    try again.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -91,7 +91,7 @@ ERROR_REASON_SLOW_READER: ErrorReason.ValueType  # 12
 status; watching again from the last resume_token goes on after it. google.rpc.RetryInfo says when.
 """
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 13
-"""UNAVAILABLE: so many calls are being answered that this one had to wait for too long; google.rpc.RetryInfo says when
-to try again.
+"""UNAVAILABLE: so many lists are being read that this one had to wait for too long; google.rpc.RetryInfo says when to
+try again.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

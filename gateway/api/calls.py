@@ -44,7 +44,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         Args:
             metrics: Where they are counted.
-            turns: Which RPCs take turns, by name; those that share an object take turns with one another.
+            turns: Which RPCs take turns, by their names.
             write_timeout_seconds: How long a response of a stream may take to be sent.
         """
         self._metrics = metrics

@@ -43,4 +43,4 @@ def test_the_operation_that_a_history_costs_most_is_the_target(measured: Measure
 def test_what_is_not_answered_keeps_within_no_bound(measured: Measured) -> None:
     flooded_ms = {**measured.reads.flooded_ms, "watch": []}
     starved = replace(measured, reads=replace(measured.reads, flooded_ms=flooded_ms, unanswered=1))
-    assert missed(starved) == ["watch in a flood, p99 in ms", "calls and renewals without an answer"]
+    assert missed(starved) == ["watch in a flood over alone, p99", "calls and renewals without an answer"]

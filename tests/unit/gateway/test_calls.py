@@ -52,7 +52,6 @@ class Calls:
         self.unary: Any = channel.unary_unary(f"/{UNARY}")
         self.stream: Any = channel.unary_stream(f"/{STREAM}")
         self.unknown: Any = channel.unary_unary("/easel.test.Service/Nothing")
-        self.also_unary: Any = channel.unary_unary("/easel.test.Service/AlsoUnary")
         self.free: Any = channel.unary_unary("/easel.test.Service/Free")
         self.health: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
         self._registry = registry
@@ -84,7 +83,6 @@ def handlers(service: Service, name: str) -> Any:
         "Unary": grpc.unary_unary_rpc_method_handler(service.unary),
         "Stream": grpc.unary_stream_rpc_method_handler(service.stream),
         "Check": grpc.unary_unary_rpc_method_handler(service.unary),
-        "AlsoUnary": grpc.unary_unary_rpc_method_handler(service.unary),
         "Free": grpc.unary_unary_rpc_method_handler(service.unary),
     }
     return grpc.method_handlers_generic_handler(name, methods)
@@ -98,9 +96,9 @@ async def calls(metrics: Metrics, registry: CollectorRegistry) -> AsyncIterator[
 
 @pytest.fixture
 async def calls_one_at_a_time(metrics: Metrics, registry: CollectorRegistry) -> AsyncIterator[Calls]:
-    """Calls of a service that answers one at a time of two kinds, and lets others wait for a moment only."""
+    """Calls of a service that answers one of a kind at a time, and lets others of it wait for a moment only."""
     turns = Turns(places=1, places_per_owner=1, timeout_seconds=0.05)
-    async with serving(metrics, turns={"Unary": turns, "AlsoUnary": turns}) as channel:
+    async with serving(metrics, turns={"Unary": turns}) as channel:
         yield Calls(channel, registry)
 
 
@@ -235,8 +233,7 @@ async def until_refused(call: Callable[[bytes], Any]) -> grpc.aio.AioRpcError:
 async def test_calls_of_a_kind_take_turns_and_others_need_none(calls_one_at_a_time: Calls) -> None:
     calls = calls_one_at_a_time
     first = calls.unary(b"wait")
-    for call in (calls.unary, calls.also_unary):
-        assert (await until_refused(call)).code() == grpc.StatusCode.UNAVAILABLE
+    assert (await until_refused(calls.unary)).code() == grpc.StatusCode.UNAVAILABLE
     await calls.free(b"answer")
     await drained(calls.stream(b"answer"))
     first.cancel()
