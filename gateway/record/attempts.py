@@ -351,12 +351,15 @@ _FAIL = text(f"""
 
 # Locked in the order of their ids, so that gateways with reports of the same attempts never wait in a circle.
 _SAVE_PROGRESS = text("""
-    WITH newer AS (
-        SELECT generation_id, attempts.number, report.sequence, report.progress
-        FROM attempts JOIN jsonb_to_recordset(CAST(:sent AS jsonb))
+    WITH report AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(CAST(:sent AS jsonb))
           AS report (id uuid, number integer, claim text, sequence bigint, progress jsonb)
+    ), newer AS (
+        SELECT generation_id, attempts.number, report.sequence, report.progress
+        FROM attempts JOIN report
           ON generation_id = report.id AND attempts.number = report.number AND claim IN ('', claim_id)
-        WHERE progress_sequence < report.sequence AND outcome IS NULL
+        WHERE generation_id = ANY(ARRAY(SELECT id FROM report))
+          AND progress_sequence < report.sequence AND outcome IS NULL
         ORDER BY generation_id FOR UPDATE OF attempts
     )
     UPDATE attempts SET progress = newer.progress, progress_sequence = newer.sequence FROM newer
@@ -374,18 +377,19 @@ _OVERDUE = text("""
 
 _AMONG = "(CAST(:among AS uuid[]) IS NULL OR id = ANY(CAST(:among AS uuid[])))"
 
-# The last condition holds for RUNNING ones alone without a word of their state: at that PostgreSQL may look through all
-# that run, once for each, where its statistics are of a time when hardly any did.
+# By an array of ids, so that they are looked up, however many PostgreSQL believes there to be. And the last condition
+# holds for RUNNING ones alone without a word of their state: at that PostgreSQL may look through all that run, once for
+# each, where its statistics are of a time when hardly any did.
 _REQUEUE_LOST = text(f"""
     WITH lost AS (
         UPDATE generations SET {_LOSE.format(given_up="lost_attempts >= :max_lost", losses=1)},
             failure = CASE
                 WHEN lost_attempts >= :max_lost THEN {_DEAD_LETTER.format(how="'was lost with its worker'")}
             END
-        WHERE id IN (
+        WHERE id = ANY(ARRAY(
             SELECT id FROM generations WHERE state = 'RUNNING' AND lease_expire_time < :overdue_before AND {_AMONG}
             ORDER BY id LIMIT :rows FOR UPDATE SKIP LOCKED
-        ) AND lease_expire_time < :overdue_before
+        )) AND lease_expire_time < :overdue_before
         RETURNING id, attempt, revision, state, model, failure ->> 'reason' AS failure_reason
     ), ended AS (
         UPDATE attempts SET outcome = 'LOST', end_time = now() FROM lost
@@ -396,10 +400,10 @@ _REQUEUE_LOST = text(f"""
 
 _EXPIRE = text(f"""
     UPDATE generations SET state = 'EXPIRED', {END}
-    WHERE id IN (
+    WHERE id = ANY(ARRAY(
         SELECT id FROM generations
         WHERE state IN ('QUEUED', 'RUNNING') AND deadline_time < :overdue_before AND {_AMONG}
         ORDER BY deadline_time LIMIT :rows FOR UPDATE SKIP LOCKED
-    ) AND state IN ('QUEUED', 'RUNNING')
+    )) AND state IN ('QUEUED', 'RUNNING')
     RETURNING id, revision, state, model
 """)

@@ -82,19 +82,25 @@ _COUNT_LIVE = text("""
     FROM generations WHERE state = 'RUNNING' GROUP BY model
 """)
 
-# Each half goes along the index and ends with it, as one condition with OR would not: that reads the whole queue.
+# Each half goes along the index and ends with it, as one condition with OR would not: that reads the whole queue. Compared
+# with lists of one, and in this order, since PostgreSQL may take another way to the first thousand otherwise, and there may
+# be no thousand.
 _QUEUE_POSITION = text(f"""
     SELECT count(*) FROM (
-        (SELECT FROM generations WHERE model = :model AND state = 'QUEUED' AND priority > :priority
-         LIMIT {MAX_QUEUE_POSITION})
+        (SELECT FROM generations
+         WHERE model = ANY(ARRAY[CAST(:model AS text)]) AND state = 'QUEUED' AND priority > :priority
+         ORDER BY model, priority DESC, id LIMIT {MAX_QUEUE_POSITION})
         UNION ALL
-        (SELECT FROM generations WHERE model = :model AND state = 'QUEUED' AND priority = :priority AND id < :id
-         LIMIT {MAX_QUEUE_POSITION})
+        (SELECT FROM generations
+         WHERE model = ANY(ARRAY[CAST(:model AS text)]) AND state = 'QUEUED'
+           AND priority = ANY(ARRAY[CAST(:priority AS integer)]) AND id < :id
+         ORDER BY model, priority DESC, id LIMIT {MAX_QUEUE_POSITION})
         LIMIT {MAX_QUEUE_POSITION}
     ) AS earlier
 """)
 
-# Which are due is materialised, so that they are chosen and locked once.
+# They are chosen and locked once, and marked by an array of ids: PostgreSQL has no idea of how many there are, and
+# would join what it takes for a tenth of a long queue to the whole table.
 _MARK_DISPATCHED = text("""
     WITH room AS (
         SELECT model, greatest(0, 2 * sum(slots) - (
@@ -110,8 +116,8 @@ _MARK_DISPATCHED = text("""
             ORDER BY priority DESC, id LIMIT room.hints FOR UPDATE SKIP LOCKED
         ) AS first
     )
-    UPDATE generations SET dispatched_time = now() FROM due WHERE generations.id = due.id
-    RETURNING generations.id AS generation_id, model, now() - create_time AS age
+    UPDATE generations SET dispatched_time = now() WHERE id = ANY(ARRAY(SELECT id FROM due))
+    RETURNING id AS generation_id, model, now() - create_time AS age
 """)
 
 _UNMARK_DISPATCHED = text("""

@@ -74,11 +74,12 @@ _DELETE = text(f"""
     SELECT count(*) FROM tombstone
 """)
 
+# Here and below by an array of ids, as the sweep does: by a join PostgreSQL may read the whole table.
 _SCHEDULE = text(f"""
     UPDATE generations SET purge_time = end_time + CAST(:retention AS interval)
-    WHERE id IN (
+    WHERE id = ANY(ARRAY(
         SELECT id FROM generations WHERE {_IS_FINAL} AND purge_time IS NULL LIMIT :rows FOR UPDATE SKIP LOCKED
-    )
+    ))
 """)
 
 _PURGE = text(f"""
@@ -87,10 +88,10 @@ _PURGE = text(f"""
         ORDER BY purge_time LIMIT :rows FOR UPDATE SKIP LOCKED
     ), scheduled AS (
         INSERT INTO object_deletions (object_prefix)
-        SELECT object_prefix FROM attempts JOIN due ON generation_id = id
+        SELECT object_prefix FROM attempts WHERE generation_id = ANY(ARRAY(SELECT id FROM due))
         ON CONFLICT DO NOTHING
     ), purged AS (
-        DELETE FROM generations USING due WHERE generations.id = due.id RETURNING generations.id
+        DELETE FROM generations WHERE id = ANY(ARRAY(SELECT id FROM due)) RETURNING id
     )
     SELECT count(*) FROM purged
 """)
