@@ -1,6 +1,6 @@
 """A record with a long history, made in bulk: what years leave behind, in a minute.
 
-Five models and two owners. Most generations are final, some of them tombstones; `LIVE_SHARE` of them wait or are drawn.
+Five models and two owners. Most generations are final, some of them tombstones; some wait or are drawn.
 The quiet owner has the oldest generations and a few of the latest, the busy one all others: reads of the one that pass
 over rows of the other stand out. The label `family` goes with the model, which PostgreSQL cannot know: no generation of
 one model has that of another, and to find that out takes a look at all of them.
@@ -32,17 +32,19 @@ SECONDS_APART = 2.6
 ROWS_AT_ONCE = 25_000
 
 
-def fill(url: str, *, rows: int, on_progress: Callable[[int], None] = lambda _: None) -> None:
+def fill(
+    url: str, *, rows: int, live_share: float = LIVE_SHARE, on_progress: Callable[[int], None] = lambda _: None
+) -> None:
     """Fill an empty, migrated record with so many generations, and have its statistics taken.
 
     Args:
         url: A plain PostgreSQL URL, of a superuser.
         rows: How many generations.
+        live_share: How many of them are live.
         on_progress: Called with how many there are by now.
     """
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET session_replication_role = replica")
-        connection.execute("SET synchronous_commit = off")
         connection.execute(_MODELS, {"models": list(MODELS), "model": json.dumps(to_json(MODEL))})
         indexes = connection.execute(_INDEXES).fetchall()
         for name, _ in indexes:
@@ -53,7 +55,7 @@ def fill(url: str, *, rows: int, on_progress: Callable[[int], None] = lambda _: 
                 "first": first,
                 "last": last,
                 "rows": rows,
-                "first_live": rows - int(rows * LIVE_SHARE) + 1,
+                "first_live": rows - int(rows * live_share) + 1,
                 "running_one_in": RUNNING_ONE_IN,
                 "seconds_apart": SECONDS_APART,
                 "quiet_one_in": QUIET_ONE_IN,

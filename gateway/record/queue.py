@@ -82,9 +82,9 @@ _COUNT_LIVE = text("""
     FROM generations WHERE state = 'RUNNING' GROUP BY model
 """)
 
-# Each half goes along the index and ends with it, as one condition with OR would not: that reads the whole queue. Compared
-# with lists of one, and in this order, since PostgreSQL may take another way to the first thousand otherwise, and there may
-# be no thousand.
+# Each half goes along the index and ends with it, as one condition with OR would not: that reads the whole queue. Both
+# compare with lists of one and have the order of the index, lest PostgreSQL read the table until it has found a thousand,
+# which there may not be.
 _QUEUE_POSITION = text(f"""
     SELECT count(*) FROM (
         (SELECT FROM generations

@@ -30,8 +30,6 @@ from gateway.record.queue import MAX_QUEUE_POSITION
 from tests.integration.conftest import TEMPLATE
 
 ROWS = 100_000
-LIVE = int(ROWS * history.LIVE_SHARE)
-RUNNING = LIVE // history.RUNNING_ONE_IN
 #: psycopg prepares a statement at its sixth run, and after five more PostgreSQL may make a plan for any parameters.
 RUNS = 12
 #: What the runs leave behind, most of it ahead of all others.
@@ -41,21 +39,6 @@ SOME_MORE = 1_500
 SMALL_TABLES = {"models", "workers"}
 #: How many rows a statement reads at most with one look at a table: some for each that it is about.
 FEW = 3 * PAGE
-#: Those that read more, and what bounds them.
-MORE = {
-    "Attempts.get_overdue": RUNNING + SOME_MORE,  # all that run are looked at, since a renewal must not touch an index
-    "Attempts.requeue_lost": RUNNING + SOME_MORE,
-    "Attempts.renew": RUNNING + SOME_MORE,  # all that run, where the statistics know of none
-    "Attempts.release": RUNNING + SOME_MORE,
-    "Generations.get_revisions": WATCHED,
-    "Listing.list_generations: two states": LIVE + SOME_MORE,  # all that is live, where the statistics know of nothing
-    "Listing.list_generations: a common label": 20 * PAGE + SOME_MORE,  # one in seven has it
-    "Listing.list_generations: an hour": int(3600 / history.SECONDS_APART) + SOME_MORE,
-    "Queue.count_live": LIVE + SOME_MORE,  # each is counted, in the index alone; admission bounds them
-    "Queue.get_queue_position: first": MAX_QUEUE_POSITION,
-    "Queue.get_queue_position: last": MAX_QUEUE_POSITION,
-}
-
 OPTIONS = {
     "session_preload_libraries": "auto_explain",
     "auto_explain.log_min_duration": "0",
@@ -65,6 +48,25 @@ OPTIONS = {
     "auto_explain.log_format": "json",
     "auto_explain.log_level": "notice",
 }
+
+
+def most_rows(live: int) -> dict[str, int]:
+    """Tell which read more, how much, and what bounds it."""
+    running = live // history.RUNNING_ONE_IN + SOME_MORE
+    return {
+        "Attempts.get_overdue": running,  # all that run are looked at, since a renewal must not touch an index
+        "Attempts.requeue_lost": running,
+        "Attempts.renew": running,  # all that run, where the statistics know of none
+        "Attempts.release": running,
+        "Generations.get_revisions": WATCHED,
+        "Listing.list_generations: two states": live
+        + SOME_MORE,  # all that is live, where the statistics know of nothing
+        "Listing.list_generations: a common label": 20 * PAGE + SOME_MORE,  # one in seven has it
+        "Listing.list_generations: an hour": int(3600 / history.SECONDS_APART) + SOME_MORE,
+        "Queue.count_live": 3 * live + SOME_MORE,  # each is counted; admission bounds them
+        "Queue.get_queue_position: first": MAX_QUEUE_POSITION,
+        "Queue.get_queue_position: last": MAX_QUEUE_POSITION,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +90,9 @@ class Look:
 
 
 def reads_too_much(look: Look, *, most: int) -> bool:
-    return look.table not in SMALL_TABLES and (look.kind == "Seq Scan" or look.rows > most)
+    # Where most of a table is asked for, to read all of it may be the shortest way.
+    reads_all = look.kind == "Seq Scan" and most == FEW
+    return look.table not in SMALL_TABLES and (reads_all or look.rows > most)
 
 
 def looks(node: dict[str, Any]) -> Iterator[Look]:
@@ -124,14 +128,6 @@ class Explained:
         self.ran.add(statement)
 
 
-@pytest.fixture(scope="module")
-def history_url(servers: Servers, template_url: str) -> str:
-    """A record with a history, to be cloned."""
-    url = clone(servers, TEMPLATE)
-    history.fill(url, rows=ROWS)
-    return url
-
-
 def clone(servers: Servers, template: str) -> str:
     name = f"plans_{uuid.uuid4().hex}"
     with psycopg.connect(servers.postgres.url, autocommit=True) as connection:
@@ -164,11 +160,19 @@ async def connected(url: str) -> AsyncIterator[tuple[Explained, Database]]:
         await plain.close()
 
 
-@pytest.mark.parametrize("night", [False, True], ids=["statistics_of_now", "statistics_of_the_night"])
-async def test_no_statement_reads_all_that_there_is(servers: Servers, history_url: str, night: bool) -> None:
-    url = clone(servers, history_url.rpartition("/")[2])
-    if night:
+@pytest.mark.parametrize(
+    ("live_share", "at_night"),
+    [(history.LIVE_SHARE, False), (history.LIVE_SHARE, True), (0.9, False)],
+    ids=["by_day", "with_statistics_of_the_night", "in_a_flood"],
+)
+async def test_no_statement_reads_all_that_there_is(
+    servers: Servers, template_url: str, live_share: float, at_night: bool
+) -> None:
+    url = clone(servers, TEMPLATE)
+    history.fill(url, rows=ROWS, live_share=live_share)
+    if at_night:
         take_statistics_with_nothing_live(url)
+    more = most_rows(int(ROWS * live_share))
     too_much: list[str] = []
     async with connected(url) as (explained, plain):
         operations = Operations(explained.database, stage=plain, sample=await Sample.take(plain))
@@ -179,7 +183,7 @@ async def test_no_statement_reads_all_that_there_is(servers: Servers, history_ur
                 await call()
             assert explained.plans, f"{name} ran no statement"
             seen = (look for plan in explained.plans for look in looks(plan["Plan"]))
-            too_much += [f"{name}: {look}" for look in seen if reads_too_much(look, most=MORE.get(name, FEW))]
+            too_much += [f"{name}: {look}" for look in seen if reads_too_much(look, most=more.get(name, FEW))]
     assert too_much == [], "\n".join(too_much)
     assert [name for name, statement in statements() if statement not in explained.ran] == []
 
