@@ -83,7 +83,8 @@ _COUNT_LIVE = text("""
 """)
 
 # Each half goes along the index and ends with it, as one condition with OR would not: that reads the whole queue. Both
-# compare with lists of one and have the order of the index, lest PostgreSQL read the table until it finds a thousand.
+# compare with lists of one and have the order of the index; else PostgreSQL may read the table until it has found a
+# thousand, which there may not be.
 _QUEUE_POSITION = text(f"""
     SELECT count(*) FROM (
         (SELECT FROM generations
