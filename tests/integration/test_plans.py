@@ -62,7 +62,7 @@ def most_rows(live: int) -> dict[str, int]:
         "Listing.list_generations: two states": live
         + SOME_MORE,  # all that is live, where the statistics know of nothing
         "Listing.list_generations: a common label": 20 * PAGE + SOME_MORE,  # one in seven has it
-        "Listing.list_generations: an hour": int(3600 / history.SECONDS_APART) + SOME_MORE,
+        "Listing.list_generations: an hour": int(3600 / history.SECONDS_APART) + SOME_MORE,  # where they end before it
         "Queue.count_live": 3 * live + SOME_MORE,  # each is counted; admission bounds them
         "Queue.get_queue_position: first": MAX_QUEUE_POSITION,
         "Queue.get_queue_position: last": MAX_QUEUE_POSITION,
