@@ -175,7 +175,7 @@ def _is_one_of(column: ColumnElement[str], values: Sequence[str]) -> ColumnEleme
 def _exactly(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """Ask for what the id says but roughly, in a form that PostgreSQL does not look into.
 
-    It would take the two for independent, expect next to nothing of them together, and read all of that time to sort it.
+    It would take the two for independent, expect next to nothing of both, and read all of that time to sort it.
     """
     return case((condition, true()))
 
