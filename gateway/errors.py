@@ -9,6 +9,7 @@
 ├── GenerationNotFinal      it is not final yet
 ├── GenerationNotSucceeded  there are no pictures (yet)
 ├── BacklogFull             too many generations wait for this model
+├── TooManyCalls            others came first, for too long
 ├── DatabaseUnavailable     PostgreSQL is out of reach
 ├── SlowReader              a watcher does not read what it is sent
 └── ShuttingDown            this replica goes away

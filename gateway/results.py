@@ -91,7 +91,8 @@ class Results:
             images=[to_json(stored) for stored in result.success.images],
             phase_times=to_json(result.success.phase_times),
         )
-        logger.info("took the pictures of an attempt that the record had forgotten", action="adopt")
+        if change is not None:
+            logger.info("took the pictures of an attempt that the record had forgotten", action="adopt")
         return change
 
     async def _has_pictures(self, result: Result) -> bool:

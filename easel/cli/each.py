@@ -1,5 +1,6 @@
 """One thing done to many generations, one after another, whatever becomes of the others."""
 
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
@@ -11,6 +12,17 @@ from easel.client import Client, EaselError, Exhausted, Unavailable
 
 #: Does what is to be done to one generation, and prints that it was done.
 Deed: TypeAlias = Callable[[Client, str], Awaitable[None]]
+
+
+def make_sure(question: str, *, sure: bool, otherwise: str) -> None:
+    """Ask whether to go on, unless that is sure or there is nobody to ask.
+
+    Raises:
+        typer.Exit: the answer was no, and a line was printed that says what was not done.
+    """
+    if not sure and sys.stdin.isatty() and not typer.confirm(question, err=True):
+        complain(otherwise)
+        raise typer.Exit(NO_PICTURE)
 
 
 def do_to_each(deed: Deed, generation_ids: Sequence[str], *, target: str) -> None:

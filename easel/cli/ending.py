@@ -1,13 +1,9 @@
 """`easel cancel` and `easel delete`: the end of generations."""
 
-import sys
 from collections.abc import Sequence
 
-import typer
-
 from easel.cli.description import describe, print_json
-from easel.cli.each import do_to_each
-from easel.cli.exits import NO_PICTURE, complain
+from easel.cli.each import do_to_each, make_sure
 from easel.cli.terminal import state_name
 from easel.client import Client, GenerationState
 
@@ -37,9 +33,7 @@ def delete(generation_ids: Sequence[str], *, target: str, immediately: bool, sur
     Raises:
         typer.Exit: nothing shall be deleted after all; or some or all failed, and a line was printed for each.
     """
-    if not sure and sys.stdin.isatty() and not _confirm(len(generation_ids)):
-        complain("nothing was deleted")
-        raise typer.Exit(NO_PICTURE)
+    make_sure(_question(len(generation_ids)), sure=sure, otherwise="nothing was deleted")
 
     async def deed(client: Client, generation_id: str) -> None:
         await client.delete(generation_id, immediately=immediately)
@@ -51,6 +45,6 @@ def delete(generation_ids: Sequence[str], *, target: str, immediately: bool, sur
     do_to_each(deed, generation_ids, target=target)
 
 
-def _confirm(count: int) -> bool:
+def _question(count: int) -> str:
     what = "the generation and its pictures" if count == 1 else f"{count} generations and their pictures"
-    return typer.confirm(f"Delete {what}, for good?", err=True)
+    return f"Delete {what}, for good?"

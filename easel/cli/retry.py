@@ -1,16 +1,12 @@
 """`easel retry`: what a generation asked for, or each of many, drawn anew."""
 
 import contextlib
-import sys
 import uuid
 from collections.abc import AsyncGenerator
 
-import typer
-
 from easel.cli.description import describe, print_json
 from easel.cli.drawing import Source, Wishes, run_drawing
-from easel.cli.each import do_to_each
-from easel.cli.exits import NO_PICTURE, complain
+from easel.cli.each import do_to_each, make_sure
 from easel.cli.run import run
 from easel.cli.terminal import Output, state_name
 from easel.client import Client, Event, Filters, Generation, GenerationState
@@ -52,9 +48,9 @@ def retry_all(filters: Filters, *, target: str, sure: bool, as_json: bool) -> No
         Output().print("Nothing is found.")
     if not generation_ids:
         return
-    if not sure and sys.stdin.isatty() and not _confirm(len(generation_ids)):
-        complain("nothing was retried")
-        raise typer.Exit(NO_PICTURE)
+    count = len(generation_ids)
+    question = "Retry the generation?" if count == 1 else f"Retry {count} generations?"
+    make_sure(question, sure=sure, otherwise="nothing was retried")
 
     async def deed(client: Client, generation_id: str) -> None:
         request_id = f"retry-{generation_id}"
@@ -67,10 +63,6 @@ def retry_all(filters: Filters, *, target: str, sure: bool, as_json: bool) -> No
             print("retried", generation_id, "as", generation.id, f"({state_name(generation)} already)")
 
     do_to_each(deed, generation_ids, target=target)
-
-
-def _confirm(count: int) -> bool:
-    return typer.confirm("Retry the generation?" if count == 1 else f"Retry {count} generations?", err=True)
 
 
 async def _find(filters: Filters, *, target: str) -> list[str]:

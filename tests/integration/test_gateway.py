@@ -21,6 +21,7 @@ from easel.v1.model_service_pb2_grpc import ModelServiceStub
 from easel.worker.v1.claim_pb2 import ClaimAnswer
 from easel.worker.v1.result_pb2 import Result
 from easel.worker.v1.task_pb2 import CancelNotice, Task
+from gateway.settings import GatewaySettings
 from gateway.sweep import HINT_PATIENCE
 from tests.integration.calls import (
     CANCELLED,
@@ -398,6 +399,11 @@ class TestRepair:
             return {subject, subjects.result(generation.id)} <= {row[0] for row in rows}
 
         await until(stored)
+
+    async def test_a_result_that_a_gateway_died_with_comes_again_after_the_time_of_a_commit(self, bus: Bus) -> None:
+        # Nothing is judged while a result is under way: were it longer, the crash of a gateway would hold that up.
+        consumer = await bus.jetstream.consumer_info(subjects.RESULTS_STREAM, subjects.PROJECTION_CONSUMER)
+        assert consumer.config.ack_wait == 2 * GatewaySettings.model_fields["database_timeout_seconds"].default
 
 
 class TestTheServer:
