@@ -123,6 +123,8 @@ async def test_hints_from_long_ago_cost_a_request_each(
     # With a slot to spare, or it would not look at them.
     async with worker_beside(stack, model=hints.model, EASEL_SLOTS="2") as worker:
         done = await clients.ask(model=hints.model)
+        # Before the next is asked for, or its hint may come first and hold the device until it is hurried.
+        await clients.until_seen("SUCCEEDED", done)
         running = await clients.ask(f"step=0.05 until={hurry}", steps=1000, model=hints.model)
         cancelled, deleted = [
             await client.create(GenerationSpec(prompt="step=0.05", steps=1000, model=hints.model)) for _ in range(2)
@@ -130,7 +132,6 @@ async def test_hints_from_long_ago_cost_a_request_each(
         for generation in (cancelled, deleted):
             await client.cancel(generation.id)
         await client.delete(deleted.id)
-        await clients.until_seen("SUCCEEDED", done)
         await clients.until_seen("RUNNING", running)
         await until(hints.are_gone)
 
