@@ -1,0 +1,168 @@
+"""Puts scenes into words, each time differently."""
+
+import string
+from collections.abc import Mapping, Sequence
+from random import Random
+
+from inference.postcard import vocabulary
+from inference.postcard.world import Colour, Figure, Idea, Landscape
+
+#: How often adjectives, styles, tags and names without a meaning come in, of those that may.
+ADJECTIVE, STYLE, TAG, NAME = 0.35, 0.35, 0.3, 0.25
+#: How often a caption is a row of tags, begins with a capital, or ends in a full stop.
+TAGS_ONLY, CAPITAL, FULL_STOP = 0.15, 0.3, 0.2
+
+#: In these, a subject comes with its article; "place" and "time" are "on a hill" and "at dawn".
+LANDSCAPES = (
+    "{subject} {place} {time}", "{subject} {time} {place}", "{time}, {subject} {place}", "{place}, {subject} {time}",
+    "{subject}, {place}, {time}", "{subject} standing {place} {time}", "{sky} over {ground} with {subject}",
+    "{ground} {time} with {subject}", "{subject} and {ground}, {time}", "{subject} that is {place}, {time}",
+    "{subject} {place} and {sky}", "there is {subject} {place} {time}", "{sky}: {subject} {place}",
+    "{subject} {place}", "{place} {subject}", "{subject} and {ground}", "{ground} with {subject}",
+    "{subject} standing {place}", "{subject} that is {place}", "{place} there is {subject}",
+    "{subject} {time}", "{time} {subject}", "{subject} and {sky}", "{sky} and {subject}", "{sky} behind {subject}",
+    "{subject}, {time}", "{time}, {subject}", "{sky} with {subject}",
+    "{sky} over {ground}", "{sky} {place}", "{ground} {time}", "{ground}, {time}", "{time} {place}",
+    "{sky} and {ground}",
+    "{ground} under {sky}", "{place} {time}", "{sky} above {ground}",
+    "{subject}", "only {subject}", "{subject} alone", "one {bare_subject}", "the {bare_subject}",
+    "{ground}", "{place}", "the {bare_ground}", "only {ground}",
+    "{sky}", "{time}", "the {bare_sky}", "it is {sky}",
+)  # fmt: skip
+LANDSCAPES_HELD_OUT = (
+    "{time} one finds {subject} {place}", "{subject}, built {place}, seen {time}", "what {sky}, and {place} {subject}",
+    "somewhere {place} waits {subject} {time}", "{ground}, {subject}, all {time}", "{place} and {time}: {subject}",
+)  # fmt: skip
+FIGURES = (
+    "{shape} on {background} background", "{shape} on {background}", "{shape} in front of {background} background",
+    "{background} background with {shape}", "{shape}, {bare_background} background", "{shape} over {bare_background}",
+    "on {background} background, {shape}", "{background} picture with {shape}",
+    "{shape}", "just {shape}", "{shape} in the middle",
+)  # fmt: skip
+FIGURES_HELD_OUT = (
+    "{shape} upon {background} backdrop", "nothing but {shape} against {bare_background}",
+    "{background} card, and on it {shape}",
+)  # fmt: skip
+
+_WITHOUT_ARTICLE = frozenset(
+    "snow grass winter woodland farmland lightning rain thunder daylight daytime dusk dawn moonlight midnight "
+    "downtown weather land water light wheat night sundown daybreak".split()
+)
+
+
+def describe(idea: Idea, random: Random, *, held_out: bool) -> str:
+    """Say what an idea says, in words of training, or in wordings and with filler that training never uses."""
+    filler = Filler(random, held_out=held_out)
+    match idea.scene:
+        case Figure():
+            parts = _parts_of_figure(idea.scene, idea.said, random, filler)
+            caption = _say(parts, FIGURES_HELD_OUT if held_out else FIGURES, random)
+        case Landscape():
+            parts = _parts_of_landscape(idea.scene, idea.said, random, filler)
+            if random.random() < TAGS_ONLY:
+                tags = [words for name, words in parts.items() if name.startswith("bare_")]
+                random.shuffle(tags)
+                caption = ", ".join(tags)
+            else:
+                caption = _say(parts, LANDSCAPES_HELD_OUT if held_out else LANDSCAPES, random)
+    return _written(filler.around(caption), random)
+
+
+class Filler:
+    """Words without a meaning."""
+
+    def __init__(self, random: Random, *, held_out: bool) -> None:
+        self._random = random
+        self._held_out = held_out
+        self._adjectives = vocabulary.HELD_OUT_ADJECTIVES if held_out else vocabulary.ADJECTIVES
+        self._styles = vocabulary.HELD_OUT_STYLES if held_out else vocabulary.STYLES
+        self._tags = vocabulary.HELD_OUT_TAGS if held_out else vocabulary.TAGS
+
+    def adjectives(self, *, at_most: int) -> list[str]:
+        """Give some adjectives, often none."""
+        return self._some(self._adjectives, ADJECTIVE, at_most=at_most)
+
+    def names(self) -> list[str]:
+        """Give the name of a place, or none."""
+        return [self._name()] if self._random.random() < NAME else []
+
+    def around(self, caption: str) -> str:
+        """Put a caption between what does not matter."""
+        random = self._random
+        for name in self.names():
+            caption = f"{caption} {random.choice(('in', 'near', 'of', 'from', 'in the'))} {name}"
+        if random.random() < STYLE:
+            caption = f"{random.choice(self._styles)} {caption}"
+        return ", ".join([caption, *self._some(self._tags, TAG, at_most=2)])
+
+    def _some(self, words: Sequence[str], share: float, *, at_most: int) -> list[str]:
+        return self._random.sample(words, sum(self._random.random() < share for _ in range(at_most)))
+
+    def _name(self) -> str:
+        """Make up the name of a place; two parts make one that nobody has heard of."""
+        if self._held_out:
+            return self._random.choice(vocabulary.HELD_OUT_NAMES)
+        return self._random.choice(vocabulary.NAME_STARTS) + self._random.choice(vocabulary.NAME_ENDS)
+
+
+def _parts_of_landscape(scene: Landscape, said: frozenset[str], random: Random, filler: Filler) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    if scene.subject is not None and "subject" in said:
+        words = filler.adjectives(at_most=2)
+        if scene.colour is not None and "colour" in said:
+            words.insert(random.randint(0, len(words)), _colour(scene.colour, random))
+        parts |= _with_and_without_article("subject", [*words, random.choice(vocabulary.SUBJECTS[scene.subject])])
+    if "ground" in said:
+        ground, where = random.choice(vocabulary.GROUNDS[scene.ground])
+        words = [*filler.adjectives(at_most=1), *filler.names(), ground]
+        parts |= _with_and_without_article("ground", words)
+        parts["place"] = " ".join([where, *words]).strip()
+    if "sky" in said:
+        sky, parts["time"] = random.choice(vocabulary.SKIES[scene.sky])
+        parts |= _with_and_without_article("sky", [*filler.adjectives(at_most=1), sky])
+    return parts
+
+
+def _parts_of_figure(figure: Figure, said: frozenset[str], random: Random, filler: Filler) -> dict[str, str]:
+    words = [
+        *filler.adjectives(at_most=1),
+        _colour(figure.colour, random),
+        random.choice(vocabulary.SHAPES[figure.shape]),
+    ]
+    parts = _with_and_without_article("shape", words)
+    if "background" in said:
+        parts |= _with_and_without_article("background", [_colour(figure.background, random)])
+    return parts
+
+
+def _colour(colour: Colour, random: Random) -> str:
+    return random.choice(vocabulary.COLOURS[colour])
+
+
+def _with_and_without_article(name: str, words: Sequence[str]) -> dict[str, str]:
+    bare = " ".join(words)
+    last = bare.split()[-1]
+    plural = last.endswith("s") and not last.endswith("ss")
+    article = "" if plural or last in _WITHOUT_ARTICLE else "an " if bare[0] in "aeiou" else "a "
+    return {name: article + bare, f"bare_{name}": bare}
+
+
+def _say(parts: Mapping[str, str], templates: Sequence[str], random: Random) -> str:
+    """Say the parts in one of the ways that say all of them."""
+    given = {_meaning(name) for name in parts}
+    return random.choice([template for template in templates if _meanings(template) == given]).format_map(parts)
+
+
+def _meanings(template: str) -> set[str]:
+    return {_meaning(name) for _, name, _, _ in string.Formatter().parse(template) if name}
+
+
+def _meaning(name: str) -> str:
+    return {"place": "ground", "time": "sky"}.get(name, name.removeprefix("bare_"))
+
+
+def _written(caption: str, random: Random) -> str:
+    """Write it as people do: with a capital or not, with a full stop or not."""
+    if random.random() < CAPITAL:
+        caption = caption[0].upper() + caption[1:]
+    return caption + ("." if random.random() < FULL_STOP else "")

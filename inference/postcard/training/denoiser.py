@@ -1,0 +1,80 @@
+"""Trains the denoiser and the text encoder together, on latents and ever new captions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.postcard.training import loop, text
+from inference.postcard.training.autoencoder import LATENT_CHANNELS
+from inference.postcard.training.progress import Bars
+from inference.postcard.world import Idea
+
+PLAN = loop.Plan(steps=10_000, batch=32, learning_rate=8e-4)
+#: So often nothing is said, so that guidance has something to lead away from.
+UNSAID = 0.1
+
+
+def build() -> Any:
+    """Make a denoiser without training."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 96, 112),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=text.EMBEDDING_SIZE,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler() -> Any:
+    """Make the scheduler that the model is trained with, and saved with."""
+    return DPMSolverMultistepScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+    )
+
+
+def train(
+    latents: Tensor, ideas: Sequence[Idea], tokenizer: Any, *, folder: Path, seed: int, bars: Bars
+) -> tuple[Any, Any]:
+    """Train on latents, N x 8 x 16 x 16, and what each shows; give the denoiser and the text encoder.
+
+    The denoiser learns to predict velocities (Salimans and Ho 2022, appendix D): they are of unit size at every
+    timestep, so that each counts alike.
+    """
+    both = nn.ModuleDict({"denoiser": build(), "text_encoder": text.build_encoder(tokenizer)})
+    scheduler = build_scheduler()
+    signal, noise_share = scheduler.alphas_cumprod.sqrt(), (1 - scheduler.alphas_cumprod).sqrt()
+
+    def losses(generator: torch.Generator) -> Mapping[str, Tensor]:
+        chosen = torch.randint(len(latents), (PLAN.batch,), generator=generator)
+        clean = latents[chosen]
+        captions = _captions([ideas[number] for number in chosen.tolist()], generator)
+        timesteps = torch.randint(len(signal), (PLAN.batch,), generator=generator)
+        noise = torch.randn(clean.shape, generator=generator)
+        a, s = (share[timesteps, None, None, None] for share in (signal, noise_share))
+        with torch.autocast("cpu", torch.bfloat16):
+            conditioning = both["text_encoder"](text.tokens(tokenizer, captions)).last_hidden_state
+            velocity = both["denoiser"](a * clean + s * noise, timesteps, conditioning).sample.float()
+        return {"loss": functional.mse_loss(velocity, a * noise - s * clean)}
+
+    trained = loop.train("denoiser", both, losses, PLAN, folder=folder, seed=seed, bars=bars)
+    return trained["denoiser"], trained["text_encoder"]
+
+
+def _captions(ideas: Sequence[Idea], generator: torch.Generator) -> Sequence[str]:
+    random = Random(int(torch.randint(2**62, (), generator=generator)))
+    return ["" if random.random() < UNSAID else text.caption(idea, random) for idea in ideas]

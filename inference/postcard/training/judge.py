@@ -1,0 +1,47 @@
+"""Trains the judge on the pictures of the painter."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from inference.postcard.judge import Judge, numbers
+from inference.postcard.training import loop
+from inference.postcard.training.autoencoder import tensor
+from inference.postcard.training.pictures import Pictures
+from inference.postcard.training.progress import Bars
+from inference.postcard.world import Idea
+
+PLAN = loop.Plan(steps=2500, batch=64, learning_rate=1e-3)
+#: What is drawn is never quite as clean as what is painted: so noise, blur and brightness vary.
+NOISE, BRIGHTNESS, BLURRED = 0.06, 0.06, 0.3
+
+
+def train(pictures: Pictures, ideas: Sequence[Idea], *, folder: Path, seed: int, bars: Bars) -> Judge:
+    """Train a judge on pictures, N x 128 x 128 x 3, and what they show."""
+    judge = Judge()
+    right = numbers([idea.scene for idea in ideas])
+
+    def losses(generator: torch.Generator) -> Mapping[str, Tensor]:
+        chosen = torch.randint(len(pictures), (PLAN.batch,), generator=generator)
+        batch = _worn(tensor(pictures[chosen.numpy()]), generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = judge(batch)
+        parts = {name: functional.cross_entropy(scores[name].float(), right[name][chosen]) for name in scores}
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    trained = loop.train("judge", judge, losses, PLAN, folder=folder, seed=seed, bars=bars)
+    assert isinstance(trained, Judge)  # noqa: S101  # for the type alone
+    return trained
+
+
+def _worn(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    count = len(pictures)
+    each = (count, 1, 1, 1)
+    blurred = functional.avg_pool2d(pictures, 3, stride=1, padding=1, count_include_pad=False)
+    pictures = torch.where(torch.rand(each, generator=generator) < BLURRED, blurred, pictures)
+    brighter = BRIGHTNESS * torch.randn((count, 3, 1, 1), generator=generator)
+    noise = NOISE * torch.rand(each, generator=generator) * torch.randn(pictures.shape, generator=generator)
+    return pictures + brighter + noise

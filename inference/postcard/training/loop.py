@@ -1,0 +1,105 @@
+"""The loop that each network is trained in: it goes on where it was stopped, and gives the running average."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from inference.postcard.training.progress import Bars
+
+#: How often the work is saved, and a line is written to the log.
+SAVE_SECONDS = 120.0
+LOG_STEPS = 50
+#: Longer gradients than this are shortened.
+GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How one network is trained."""
+
+    steps: int
+    batch: int
+    #: The rate rises over the first steps, and falls to nothing over the last share of them.
+    learning_rate: float
+    warm_up_steps: int = 200
+    falling_share: float = 0.3
+    #: Of the running average of the weights, each step.
+    average_decay: float = 0.999
+
+    def rate(self, step: int) -> float:
+        """Say what share of the learning rate a step takes."""
+        rising = (step + 1) / self.warm_up_steps
+        falling = (self.steps - step) / (self.falling_share * self.steps)
+        return min(1.0, rising, falling)
+
+
+#: Computes named losses of one step, of which "loss" is the one to lower, from random numbers that are the step's own.
+Losses = Callable[[torch.Generator], Mapping[str, Tensor]]
+
+
+def train(
+    name: str, network: nn.Module, losses: Losses, plan: Plan, *, folder: Path, seed: int, bars: Bars
+) -> nn.Module:
+    """Train a network to the end of its plan, and give the average of its weights over the last steps.
+
+    A run that was stopped goes on from its last checkpoint, with the same numbers as if it had not been.
+    """
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.average_decay))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+    checkpoint = Checkpoint(folder / f"{name}.pt", network=network, average=average, optimizer=optimizer)
+    first = checkpoint.load()
+    network.train()
+    with bars.task(name, plan.steps, first) as bar, (folder / f"{name}.jsonl").open("a") as log:
+        saved = began = time.monotonic()
+        figures: Mapping[str, float] = {}
+        for step in range(first, plan.steps):
+            for group in optimizer.param_groups:
+                group["lr"] = plan.learning_rate * plan.rate(step)
+            # Not one generator for all: a run that goes on draws the same as one that was not stopped.
+            parts = losses(torch.Generator().manual_seed(seed * 1_000_003 + step))
+            optimizer.zero_grad(set_to_none=True)
+            parts["loss"].backward()
+            nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
+            optimizer.step()
+            average.update_parameters(network)
+            if step % LOG_STEPS == 0:
+                figures = {key: float(value.detach()) for key, value in parts.items()}
+                log.write(json.dumps({"step": step, "seconds": round(time.monotonic() - began, 1), **figures}) + "\n")
+                log.flush()
+            bar.advance(**figures)
+            if time.monotonic() > saved + SAVE_SECONDS:
+                checkpoint.save(step + 1)
+                saved = time.monotonic()
+    checkpoint.save(plan.steps)
+    module: nn.Module = average.module
+    return module.eval().requires_grad_(requires_grad=False)
+
+
+class Checkpoint:
+    """What a run needs to go on, in a file."""
+
+    def __init__(self, path: Path, *, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self._path = path
+        self._parts = {"network": network, "average": average, "optimizer": optimizer}
+
+    def load(self) -> int:
+        """Take up what was saved, if anything was; say how many steps had been done."""
+        if not self._path.is_file():
+            return 0
+        content = torch.load(self._path, weights_only=True)
+        for name, part in self._parts.items():
+            part.load_state_dict(content[name])
+        return int(content["steps"])
+
+    def save(self, steps: int) -> None:
+        """Save; a file is never half written."""
+        content = {name: part.state_dict() for name, part in self._parts.items()}
+        unfinished = self._path.with_suffix(".part")
+        torch.save({"steps": steps, **content}, unfinished)
+        unfinished.replace(self._path)

@@ -1,0 +1,33 @@
+"""Puts the trained parts together, in the format of the big models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from diffusers import StableDiffusionPipeline
+
+from inference.models import CARD_FILE
+from inference.postcard.training.denoiser import build_scheduler
+
+CARD = {
+    "name": "postcard",
+    "description": "A very small text-to-image model of painted postcards, 128 x 128: landscapes with something in "
+    "them, and plain shapes.",
+    "defaults": {"steps": 20, "guidance_scale": 4.0},
+}
+
+
+def save(folder: Path, *, autoencoder: Any, denoiser: Any, text_encoder: Any, tokenizer: Any) -> None:
+    """Write a folder that `StableDiffusionPipeline.from_pretrained` loads, its weights in half precision."""
+    pipeline = StableDiffusionPipeline(
+        vae=autoencoder,
+        unet=denoiser,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.half().save_pretrained(folder, safe_serialization=True)
+    (folder / CARD_FILE).write_text(json.dumps(CARD, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,64 @@
+"""The words the model reads: CLIP's tokenizer with a vocabulary of its own, and a small text encoder."""
+
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any
+
+from tokenizers.pre_tokenizers import ByteLevel
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from inference.postcard.captions import describe
+from inference.postcard.training import pictures
+from inference.postcard.world import Idea
+
+VOCABULARY = 1536
+MAX_TOKENS = 64
+EMBEDDING_SIZE = 160
+CAPTIONS = 40_000
+
+
+def train_tokenizer(*, seed: str) -> Any:
+    """Learn from captions which letters belong together: a word of the world becomes one token, others several."""
+    characters = sorted(ByteLevel.alphabet())
+    tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
+    bytes_alone = CLIPTokenizer(
+        vocab={token: number for number, token in enumerate(tokens)}, merges=[], model_max_length=MAX_TOKENS
+    )
+    return bytes_alone.train_new_from_iterator(_captions(seed), VOCABULARY, length=CAPTIONS, show_progress=False)
+
+
+def build_encoder(tokenizer: Any) -> Any:
+    """Make a text encoder without training."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=EMBEDDING_SIZE,
+            intermediate_size=4 * EMBEDDING_SIZE,
+            num_hidden_layers=3,
+            num_attention_heads=5,
+            projection_dim=EMBEDDING_SIZE,
+            max_position_embeddings=MAX_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def tokens(tokenizer: Any, captions: Sequence[str]) -> Tensor:
+    """Turn captions into numbers, N x 64, as the pipeline does."""
+    numbers: Tensor = tokenizer(
+        list(captions), padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
+    return numbers
+
+
+def caption(idea: Idea, random: Random) -> str:
+    """Say what an idea says, in words of training."""
+    return describe(idea, random, held_out=False)
+
+
+def _captions(seed: str) -> Iterator[str]:
+    for number in range(CAPTIONS):
+        yield caption(pictures.idea(number, seed=seed), Random(f"{seed} vocabulary {number}"))
