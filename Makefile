@@ -41,6 +41,10 @@ test: install ## Run the tests against real servers; ARGS="-k name" for some
 chaos: install ## Break everything at random 200 times under load, and look for what was lost; ARGS="--seed 2"
 	@$(BIN)/python -m tests.chaos --kills 200 $(ARGS)
 
+.PHONY: train
+train: install ## Train the bundled model from nothing into build/postcard/model, or go on where it was stopped
+	@$(BIN)/python -m inference.postcard.training build/postcard $(ARGS)
+
 .PHONY: check
 check: install ## Lint, types, architecture, protos, reference
 	$(BIN)/ruff check

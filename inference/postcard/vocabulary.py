@@ -138,7 +138,8 @@ TAGS = tuple(
     highly detailed, 4k, 8k, hd, masterpiece, best quality, trending, digital art, flat design, vector art,
     minimalist, cartoon style, children's book, in the style of an old master, very beautiful, detailed, sharp focus,
     wide angle, by a famous artist, concept art, simple, colourful, clean lines, postcard, travel poster, art,
-    award winning, vivid, cinematic, panorama, no people, soft light, in europe, in france, far away, with love, please
+    award winning, vivid, cinematic, panorama, no people, soft light, in europe, in france, far away,
+    with best wishes, please
     """.split(",")
 )
 #: Names of places and of makers begin so, and end so; nobody knows them all, and none of them means a thing.

@@ -13,6 +13,7 @@ from torch.nn import functional
 from inference.postcard.training import loop, text
 from inference.postcard.training.autoencoder import LATENT_CHANNELS
 from inference.postcard.training.progress import Bars
+from inference.postcard.training.start import start
 from inference.postcard.world import Idea
 
 PLAN = loop.Plan(steps=10_000, batch=32, learning_rate=8e-4)
@@ -55,11 +56,13 @@ def train(
     The denoiser learns to predict velocities (Salimans and Ho 2022, appendix D): they are of unit size at every
     timestep, so that each counts alike.
     """
-    both = nn.ModuleDict({"denoiser": build(), "text_encoder": text.build_encoder(tokenizer)})
+    denoiser = build()
+    start(denoiser)
+    both = nn.ModuleDict({"denoiser": denoiser, "text_encoder": text.build_encoder(tokenizer)})
     scheduler = build_scheduler()
     signal, noise_share = scheduler.alphas_cumprod.sqrt(), (1 - scheduler.alphas_cumprod).sqrt()
 
-    def losses(generator: torch.Generator) -> Mapping[str, Tensor]:
+    def losses(generator: torch.Generator, _done: float) -> Mapping[str, Tensor]:
         chosen = torch.randint(len(latents), (PLAN.batch,), generator=generator)
         clean = latents[chosen]
         captions = _captions([ideas[number] for number in chosen.tolist()], generator)

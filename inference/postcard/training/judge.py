@@ -24,7 +24,7 @@ def train(pictures: Pictures, ideas: Sequence[Idea], *, folder: Path, seed: int,
     judge = Judge()
     right = numbers([idea.scene for idea in ideas])
 
-    def losses(generator: torch.Generator) -> Mapping[str, Tensor]:
+    def losses(generator: torch.Generator, _done: float) -> Mapping[str, Tensor]:
         chosen = torch.randint(len(pictures), (PLAN.batch,), generator=generator)
         batch = _worn(tensor(pictures[chosen.numpy()]), generator)
         with torch.autocast("cpu", torch.bfloat16):

@@ -39,8 +39,9 @@ class Plan:
         return min(1.0, rising, falling)
 
 
-#: Computes named losses of one step, of which "loss" is the one to lower, from random numbers that are the step's own.
-Losses = Callable[[torch.Generator], Mapping[str, Tensor]]
+#: Computes named losses of one step, of which "loss" is the one to lower, from random numbers that are the step's own
+#: and from the share of all steps that are done.
+Losses = Callable[[torch.Generator, float], Mapping[str, Tensor]]
 
 
 def train(
@@ -62,7 +63,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = plan.learning_rate * plan.rate(step)
             # Not one generator for all: a run that goes on draws the same as one that was not stopped.
-            parts = losses(torch.Generator().manual_seed(seed * 1_000_003 + step))
+            parts = losses(torch.Generator().manual_seed(seed * 1_000_003 + step), step / plan.steps)
             optimizer.zero_grad(set_to_none=True)
             parts["loss"].backward()
             nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)

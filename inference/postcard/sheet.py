@@ -1,0 +1,79 @@
+"""Draws a sheet of samples with their prompts: `python -m inference.postcard.sheet docs/pictures/postcard.png`."""
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from inference.models import quieten
+from inference.postcard.evaluate import GUIDANCE_SCALE, MODEL_FOLDER, STEPS
+from inference.postcard.painting import SIZE_PIXELS
+
+#: Prompts as people write them. Each is drawn once, with the seed of its place on the sheet: none was chosen.
+PROMPTS = (
+    "a sunset over a beach",
+    "A Renaissance castle in the Loire Valley",
+    "a red lighthouse by the sea at night",
+    "a windmill in a wheat field, children's book",
+    "hot air balloon over the mountains at dawn",
+    "a blue tent in a snowy forest",
+    "a storm at sea",
+    "a yellow house in the desert",
+    "a church in the city, in the rain",
+    "a pirate ship at sundown",
+    "an oak tree on a hill under the stars",
+    "suspension bridge, skyline, golden hour",
+    "snow in the mountains",
+    "a red circle on a blue background",
+    "a pink heart on black",
+    "a yellow star on a purple background",
+)
+COLUMNS = 4
+#: A picture is shown at twice its size, with a margin around it and lines of text below.
+SCALE, MARGIN, TEXT_HEIGHT, FONT_SIZE, LINE_LENGTH = 2, 14, 44, 15, 34
+BACKGROUND, INK = "#f7f3ea", "#33302b"
+
+
+def main() -> None:
+    """Draw the prompts and write the sheet."""
+    parser = argparse.ArgumentParser(prog="python -m inference.postcard.sheet", description=__doc__)
+    parser.add_argument("file", type=Path, help="the PNG to write")
+    parser.add_argument("--model", type=Path, default=MODEL_FOLDER, metavar="FOLDER", help="the model's folder")
+    arguments = parser.parse_args()
+    quieten(offline=True)
+    _sheet(_draw(arguments.model)).save(arguments.file, optimize=True)
+
+
+def _draw(folder: Path) -> list[Any]:
+    from diffusers import StableDiffusionPipeline  # noqa: PLC0415  # only once it is kept quiet
+
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
+    return [
+        pipeline(
+            prompt,
+            num_inference_steps=STEPS,
+            guidance_scale=GUIDANCE_SCALE,
+            generator=torch.Generator().manual_seed(seed),
+        ).images[0]
+        for seed, prompt in enumerate(PROMPTS)
+    ]
+
+
+def _sheet(pictures: list[Any]) -> Image.Image:
+    side = SCALE * SIZE_PIXELS
+    width, height = side + MARGIN, side + MARGIN + TEXT_HEIGHT
+    rows = -(-len(pictures) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * width + MARGIN, rows * height + MARGIN), BACKGROUND)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    for index, (prompt, picture) in enumerate(zip(PROMPTS, pictures, strict=True)):
+        left, top = MARGIN + index % COLUMNS * width, MARGIN + index // COLUMNS * height
+        sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (left, top))
+        draw.multiline_text((left, top + side + 4), textwrap.fill(prompt, LINE_LENGTH), fill=INK, font=font)
+    return sheet
+
+
+if __name__ == "__main__":
+    main()
