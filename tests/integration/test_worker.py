@@ -23,10 +23,10 @@ from easel.settings import Settings
 from easel.v1.generation_pb2 import GenerationSpec, Phase, PreviewSpec
 from easel.worker.v1.task_pb2 import AttemptRef
 from tests.scraping import scrape
-from tests.unit.inference.conftest import MODEL, bus, connect, gateway, nats, s3, postcard_folder
+from tests.unit.inference.conftest import MODEL, bus, connect, gateway, nats, postcard_folder, s3
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, spec
 
-__all__ = ["bus", "connect", "gateway", "nats", "s3", "postcard_folder"]  # fixtures
+__all__ = ["bus", "connect", "gateway", "nats", "postcard_folder", "s3"]  # fixtures
 
 Launch = Callable[..., Awaitable[Process]]
 #: A drawing of this many steps outlasts every test.

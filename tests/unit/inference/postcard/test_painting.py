@@ -14,7 +14,8 @@ from inference.postcard.world import Colour, Figure, Ground, Landscape, Shape, S
 
 def mean_colour(picture: np.ndarray, *, top: float, bottom: float) -> np.ndarray:
     rows = picture[round(top * SIZE_PIXELS) : round(bottom * SIZE_PIXELS)]
-    return rows.reshape(-1, 3).mean(axis=0)
+    mean: np.ndarray = rows.reshape(-1, 3).mean(axis=0)
+    return mean
 
 
 def landscape(
