@@ -1,5 +1,6 @@
 """Puts scenes into words, each time differently."""
 
+import re
 import string
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -51,21 +52,20 @@ _WITHOUT_ARTICLE = frozenset(
 
 
 def describe(idea: Idea, random: Random, *, held_out: bool) -> str:
-    """Say what an idea says, in words of training, or in wordings and with filler that training never uses."""
+    """Describe an idea, in words of training, or in wordings and with filler that training never uses."""
     filler = Filler(random, held_out=held_out)
     match idea.scene:
         case Figure():
             parts = _parts_of_figure(idea.scene, idea.said, random, filler)
-            caption = _say(parts, FIGURES_HELD_OUT if held_out else FIGURES, random)
+            template = _choose(FIGURES_HELD_OUT if held_out else FIGURES, parts, random)
         case Landscape():
             parts = _parts_of_landscape(idea.scene, idea.said, random, filler)
-            if random.random() < TAGS_ONLY:
-                tags = [words for name, words in parts.items() if name.startswith("bare_")]
-                random.shuffle(tags)
-                caption = ", ".join(tags)
+            if not held_out and random.random() < TAGS_ONLY:
+                tags = [f"{{{name}}}" for name in parts if name.startswith("bare_")]
+                template = ", ".join(random.sample(tags, len(tags)))
             else:
-                caption = _say(parts, LANDSCAPES_HELD_OUT if held_out else LANDSCAPES, random)
-    return _written(filler.around(caption), random)
+                template = _choose(LANDSCAPES_HELD_OUT if held_out else LANDSCAPES, parts, random)
+    return _written(filler.around(template.format_map(parts), is_thing=_begins_with_thing(template)), random)
 
 
 class Filler:
@@ -86,14 +86,17 @@ class Filler:
         """Give the name of a place, or none."""
         return [self._name()] if self._random.random() < NAME else []
 
-    def around(self, caption: str) -> str:
-        """Put a caption between what does not matter."""
+    def around(self, caption: str, *, is_thing: bool) -> str:
+        """Put a caption between what does not matter: a style before a thing only; held out, always something."""
         random = self._random
         for name in self.names():
             caption = f"{caption} {random.choice(('in', 'near', 'of', 'from', 'in the'))} {name}"
-        if random.random() < STYLE:
+        if is_thing and random.random() < STYLE:
             caption = f"{random.choice(self._styles)} {caption}"
-        return ", ".join([caption, *self._some(self._tags, TAG, at_most=2)])
+        tags = self._some(self._tags, TAG, at_most=2)
+        if self._held_out and not tags:
+            tags = [random.choice(self._tags)]
+        return ", ".join([caption, *tags])
 
     def _some(self, words: Sequence[str], share: float, *, at_most: int) -> list[str]:
         return self._random.sample(words, sum(self._random.random() < share for _ in range(at_most)))
@@ -102,7 +105,10 @@ class Filler:
         """Make up the name of a place; two parts make one that nobody has heard of."""
         if self._held_out:
             return self._random.choice(vocabulary.HELD_OUT_NAMES)
-        return self._random.choice(vocabulary.NAME_STARTS) + self._random.choice(vocabulary.NAME_ENDS)
+        while True:
+            name = self._random.choice(vocabulary.NAME_STARTS) + self._random.choice(vocabulary.NAME_ENDS)
+            if name not in vocabulary.WORDS:
+                return name
 
 
 def _parts_of_landscape(scene: Landscape, said: frozenset[str], random: Random, filler: Filler) -> dict[str, str]:
@@ -116,7 +122,7 @@ def _parts_of_landscape(scene: Landscape, said: frozenset[str], random: Random, 
         ground, where = random.choice(vocabulary.GROUNDS[scene.ground])
         words = [*filler.adjectives(at_most=1), *filler.names(), ground]
         parts |= _with_and_without_article("ground", words)
-        parts["place"] = " ".join([where, *words]).strip()
+        parts["place"] = _with_article_of(" ".join([where, *words]).strip())
     if "sky" in said:
         sky, parts["time"] = random.choice(vocabulary.SKIES[scene.sky])
         parts |= _with_and_without_article("sky", [*filler.adjectives(at_most=1), sky])
@@ -147,10 +153,21 @@ def _with_and_without_article(name: str, words: Sequence[str]) -> dict[str, str]
     return {name: article + bare, f"bare_{name}": bare}
 
 
-def _say(parts: Mapping[str, str], templates: Sequence[str], random: Random) -> str:
-    """Say the parts in one of the ways that say all of them."""
+def _with_article_of(place: str) -> str:
+    """Put "an" before vowels: where one is was written with the noun, and other words came between."""
+    return re.sub(r"\ba (?=[aeiou])", "an ", place)
+
+
+def _choose(templates: Sequence[str], parts: Mapping[str, str], random: Random) -> str:
+    """Choose one of the templates that say all the parts."""
     given = {_meaning(name) for name in parts}
-    return random.choice([template for template in templates if _meanings(template) == given]).format_map(parts)
+    return random.choice([template for template in templates if _meanings(template) == given])
+
+
+def _begins_with_thing(template: str) -> bool:
+    """Whether it begins with something that one can have a picture of, and not with where or when."""
+    before, name, *_ = next(iter(string.Formatter().parse(template)))
+    return name not in {"place", "time"} and before in {"", "the ", "one ", "only "}
 
 
 def _meanings(template: str) -> set[str]:

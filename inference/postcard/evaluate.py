@@ -6,6 +6,7 @@ painted pictures says what the drawn ones show.
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -22,23 +23,24 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from inference.models import quieten
+from inference import models
 from inference.postcard.captions import describe
+from inference.postcard.drawing import MODEL, Drawing, tensor
 from inference.postcard.judge import Judge, aspects_of
 from inference.postcard.painting import paint
-from inference.postcard.world import Scene, imagine
+from inference.postcard.painting.canvas import Pixels
+from inference.postcard.world import Landscape, Scene, imagine_held_out
 
-MODEL_FOLDER = Path(__file__).parent / "model"
 PROMPTS = 300
-STEPS = 20
-GUIDANCE_SCALE = 4.0
-#: Pictures are drawn in batches; the time of one is taken of some that are drawn alone.
+#: Pictures are drawn in batches; the time of one is the median of some that are drawn alone.
 BATCH = 10
 ALONE = 7
 
 #: The share that has to be as asked, and the seconds that one picture may take on two cores.
 BOUNDS: Mapping[str, float] = {"sky": 0.95, "ground": 0.92, "subject": 0.90, "colour": 0.90, "judge_accuracy": 0.98}
 SECONDS_BOUND = 1.5
+#: With fewer, some aspect may not be asked for at all.
+MIN_PROMPTS = 20
 
 Shown = Mapping[str, StrEnum | None]
 
@@ -53,74 +55,74 @@ class Question:
 
 
 def main() -> None:
-    """Draw, judge, print a table, and write the numbers."""
+    """Draw, judge, write the numbers, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m inference.postcard.evaluate", description=__doc__)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers, and every picture's verdict")
-    parser.add_argument("--model", type=Path, default=MODEL_FOLDER, metavar="FOLDER", help="the model's folder")
-    parser.add_argument("--prompts", type=int, default=PROMPTS, help="how many")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers, and what was not as asked")
+    parser.add_argument("--model", default=MODEL, metavar="FOLDER", help="another model of this world")
+    parser.add_argument("--prompts", type=int, default=PROMPTS, help=f"how many, at least {MIN_PROMPTS}")
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bound is not met")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="how many cores to use")
     arguments = parser.parse_args()
-    quieten(offline=True)
-    report = evaluate(arguments.model, count=arguments.prompts)
-    missed = _show(report)
+    if arguments.prompts < MIN_PROMPTS or arguments.threads < 1:
+        parser.error(f"--prompts: at least {MIN_PROMPTS}, and --threads: at least 1")
+    torch.set_num_threads(arguments.threads)
+    try:
+        report = evaluate(arguments.model, count=arguments.prompts)
+    except (models.ModelUnavailable, OSError) as error:
+        parser.error(str(error))
     if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    missed = show(report)
     sys.exit(1 if arguments.check and missed else 0)
 
 
-def evaluate(folder: Path, *, count: int) -> dict[str, Any]:
-    """Measure a model: shares of what was as asked, over the prompts that asked for it, from 0 to 1."""
-    from diffusers import StableDiffusionPipeline  # noqa: PLC0415  # only once it is kept quiet
+def evaluate(model: str, *, count: int) -> dict[str, Any]:
+    """Measure a model: shares of what was as asked, over the prompts that asked for it, from 0 to 1.
 
-    judge = Judge.load(folder)
+    Raises:
+        ModelUnavailable: there is none.
+        OSError: it has no judge.
+    """
+    drawing = Drawing(model)
+    judge = Judge.load(Path(drawing.folder))
     questions = [ask(number) for number in range(count)]
-    painted = [paint(question.scene, Random(f"evaluation paint {number}")) for number, question in enumerate(questions)]
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    batches = [questions[start : start + BATCH] for start in range(0, count, BATCH)]
-    drawn = [
-        picture
-        for batch in track(batches, "drawing", console=Console(stderr=True))
-        for picture in draw(pipeline, batch)
-    ]
+    painted = [paint(question.scene, Random(f"evaluation {question.seed}")) for question in questions]
+    drawn = _draw(drawing, questions)
     asked = [aspects_of(question.scene) for question in questions]
-    shown = judge.look(torch.stack(drawn))
+    shown, seen_in_painted = judge.look(tensor(drawn)), judge.look(tensor(painted))
+    landscapes = [isinstance(question.scene, Landscape) for question in questions]
     return {
         "prompts": count,
-        **_shares(asked, shown),
-        "judge_accuracy": _accuracy(asked, judge.look(torch.stack([_tensor(picture) for picture in painted]))),
-        "seconds": statistics.median(_seconds_alone(pipeline, question) for question in questions[:ALONE]),
-        "steps": STEPS,
-        "guidance_scale": GUIDANCE_SCALE,
+        **shares(asked, shown),
+        # At worst, of the aspects.
+        "judge_accuracy": min(shares(asked, seen_in_painted).values()),
+        "seconds": statistics.median(_seconds_alone(drawing, question) for question in questions[:ALONE]),
         "threads": torch.get_num_threads(),
+        "steps": drawing.steps,
+        "guidance_scale": drawing.guidance_scale,
+        "landscapes": {"prompts": sum(landscapes), **_shares_of(landscapes, asked, shown)},
+        "figures": {
+            "prompts": count - sum(landscapes), **_shares_of([not one for one in landscapes], asked, shown)
+        },
+        "judge": shares(asked, seen_in_painted),
         "wrong": [
-            {"prompt": question.prompt, "seed": question.seed, "asked": _wrong(one, other), "shown": _wrong(other, one)}
+            {"prompt": question.prompt, "seed": question.seed, "asked": _but(one, other), "shown": _but(other, one)}
             for question, one, other in zip(questions, asked, shown, strict=True)
-            if _wrong(one, other)
+            if one != other
         ],
-    }
+    }  # fmt: skip
 
 
 def ask(number: int) -> Question:
     """Make a prompt that training never saw."""
     random = Random(f"evaluation {number}")
-    idea = imagine(random, held_out=True)
+    idea = imagine_held_out(random)
     return Question(prompt=describe(idea, random, held_out=True), scene=idea.scene, seed=number)
 
 
-def draw(pipeline: Any, questions: Sequence[Question]) -> torch.Tensor:
-    """Draw some prompts, N x 3 x 128 x 128 from -1 to 1; each has noise of its own."""
-    pictures = pipeline(
-        [question.prompt for question in questions],
-        num_inference_steps=STEPS,
-        guidance_scale=GUIDANCE_SCALE,
-        generator=[torch.Generator().manual_seed(question.seed) for question in questions],
-        output_type="pt",
-    ).images
-    return 2.0 * pictures.float() - 1.0
-
-
-def _shares(asked: Sequence[Shown], shown: Sequence[Shown]) -> dict[str, float]:
+def shares(asked: Sequence[Shown], shown: Sequence[Shown]) -> dict[str, float]:
+    """Say for each aspect which share of what was asked for is shown."""
     right, all_ = Counter[str](), Counter[str]()
     for one, other in zip(asked, shown, strict=True):
         for aspect, kind in one.items():
@@ -132,36 +134,42 @@ def _shares(asked: Sequence[Shown], shown: Sequence[Shown]) -> dict[str, float]:
     return {name: right[name] / all_[name] for name in all_}
 
 
-def _accuracy(asked: Sequence[Shown], shown: Sequence[Shown]) -> float:
-    """Say how often the judge is right about painted pictures: at worst, of the aspects."""
-    return min(_shares(asked, shown).values())
-
-
-def _wrong(one: Shown, other: Shown) -> dict[str, str]:
-    return {aspect: str(kind) for aspect, kind in one.items() if kind != other[aspect]}
-
-
-def _seconds_alone(pipeline: Any, question: Question) -> float:
-    began = time.perf_counter()
-    draw(pipeline, [question])
-    return time.perf_counter() - began
-
-
-def _tensor(picture: Any) -> torch.Tensor:
-    return torch.from_numpy(picture.copy()).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def _show(report: Mapping[str, Any]) -> bool:
+def show(report: Mapping[str, Any]) -> bool:
     """Print a table; say whether a bound was missed."""
-    table = Table(title=f"postcard, {report['prompts']} prompts that training never saw, {report['steps']} steps")
+    table = Table(title=f"postcard: {report['prompts']} prompts that training never saw, {report['steps']} steps")
     for heading in ("", "measured", "bound", "met"):
-        table.add_column(heading, justify="left" if not heading else "right")
+        table.add_column(heading, justify="right" if heading else "left")
     rows = [(name, report[name], bound, report[name] >= bound) for name, bound in BOUNDS.items()]
     rows.append(("seconds", report["seconds"], SECONDS_BOUND, report["seconds"] <= SECONDS_BOUND))
     for name, value, bound, met in rows:
         table.add_row(name.replace("_", " "), f"{value:.3f}", f"{bound:.2f}", "yes" if met else "NO")
     Console().print(table)
     return not all(met for *_, met in rows)
+
+
+def _draw(drawing: Drawing, questions: Sequence[Question]) -> list[Pixels]:
+    drawn: list[Pixels] = []
+    starts = range(0, len(questions), BATCH)
+    for start in track(starts, "drawing", console=Console(stderr=True), transient=True):
+        batch = questions[start : start + BATCH]
+        drawn += drawing.draw([question.prompt for question in batch], [question.seed for question in batch])
+    return drawn
+
+
+def _shares_of(chosen: Sequence[bool], asked: Sequence[Shown], shown: Sequence[Shown]) -> dict[str, float]:
+    pairs = [pair for is_chosen, *pair in zip(chosen, asked, shown, strict=True) if is_chosen]
+    return shares([one for one, _ in pairs], [other for _, other in pairs])
+
+
+def _but(one: Shown, other: Shown) -> dict[str, str | None]:
+    """Say what one has and the other has not."""
+    return {aspect: kind and str(kind) for aspect, kind in one.items() if kind != other[aspect]}
+
+
+def _seconds_alone(drawing: Drawing, question: Question) -> float:
+    began = time.perf_counter()
+    drawing.draw([question.prompt], [question.seed])
+    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

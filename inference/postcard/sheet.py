@@ -2,15 +2,15 @@
 
 import argparse
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from inference.models import quieten
-from inference.postcard.evaluate import GUIDANCE_SCALE, MODEL_FOLDER, STEPS
+from inference.models import ModelUnavailable
+from inference.postcard.drawing import MODEL, Drawing
 from inference.postcard.painting import SIZE_PIXELS
+from inference.postcard.painting.canvas import Pixels
 
 #: Prompts as people write them. Each is drawn once, with the seed of its place on the sheet: none was chosen.
 PROMPTS = (
@@ -41,38 +41,32 @@ def main() -> None:
     """Draw the prompts and write the sheet."""
     parser = argparse.ArgumentParser(prog="python -m inference.postcard.sheet", description=__doc__)
     parser.add_argument("file", type=Path, help="the PNG to write")
-    parser.add_argument("--model", type=Path, default=MODEL_FOLDER, metavar="FOLDER", help="the model's folder")
+    parser.add_argument("--model", default=MODEL, metavar="FOLDER", help="another model of this world")
     arguments = parser.parse_args()
-    quieten(offline=True)
-    _sheet(_draw(arguments.model)).save(arguments.file, optimize=True)
+    if arguments.file.suffix != ".png" or not arguments.file.parent.is_dir():
+        parser.error("file: a PNG in a folder that is there")
+    try:
+        drawing = Drawing(arguments.model)
+    except ModelUnavailable as error:
+        parser.error(str(error))
+    # One by one, as a reader would who tries them.
+    pictures = [drawing.draw([prompt], [seed])[0] for seed, prompt in enumerate(PROMPTS)]
+    sheet(pictures).save(arguments.file, optimize=True)
 
 
-def _draw(folder: Path) -> list[Any]:
-    from diffusers import StableDiffusionPipeline  # noqa: PLC0415  # only once it is kept quiet
-
-    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, requires_safety_checker=False)
-    return [
-        pipeline(
-            prompt,
-            num_inference_steps=STEPS,
-            guidance_scale=GUIDANCE_SCALE,
-            generator=torch.Generator().manual_seed(seed),
-        ).images[0]
-        for seed, prompt in enumerate(PROMPTS)
-    ]
-
-
-def _sheet(pictures: list[Any]) -> Image.Image:
+def sheet(pictures: Sequence[Pixels]) -> Image.Image:
+    """Put pictures onto one, each with its prompt."""
     side = SCALE * SIZE_PIXELS
     width, height = side + MARGIN, side + MARGIN + TEXT_HEIGHT
     rows = -(-len(pictures) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * width + MARGIN, rows * height + MARGIN), BACKGROUND)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT_SIZE)
+    whole = Image.new("RGB", (COLUMNS * width + MARGIN, rows * height + MARGIN), BACKGROUND)
+    draw, font = ImageDraw.Draw(whole), ImageFont.load_default(FONT_SIZE)
     for index, (prompt, picture) in enumerate(zip(PROMPTS, pictures, strict=True)):
         left, top = MARGIN + index % COLUMNS * width, MARGIN + index // COLUMNS * height
-        sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (left, top))
+        enlarged = Image.fromarray(picture).resize((side, side), Image.Resampling.LANCZOS)
+        whole.paste(enlarged, (left, top))
         draw.multiline_text((left, top + side + 4), textwrap.fill(prompt, LINE_LENGTH), fill=INK, font=font)
-    return sheet
+    return whole
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""The words for what there is in the world, and those that carry no meaning."""
+"""The words for what there is in the world, and those that carry no meaning.
+
+What stands twice in a row of words is said twice as often. Words of two meanings, such as "dark", are told apart by
+what stands beside them.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +13,7 @@ SUBJECTS: Mapping[Subject, Sequence[str]] = {
     Subject.HOUSE: ("house", "house", "cottage", "home", "cabin", "farmhouse", "hut"),
     Subject.TREE: ("tree", "tree", "oak", "oak tree", "maple tree", "leafy tree"),
     Subject.BOAT: ("boat", "boat", "sailing boat", "sailboat", "ship", "yacht", "sailing ship"),
-    Subject.LIGHTHOUSE: ("lighthouse", "lighthouse", "light house", "beacon"),
+    Subject.LIGHTHOUSE: ("lighthouse", "lighthouse", "beacon"),
     Subject.BRIDGE: ("bridge", "bridge", "suspension bridge", "viaduct"),
     Subject.WINDMILL: ("windmill", "windmill", "mill", "wind mill"),
     Subject.BALLOON: ("balloon", "hot air balloon", "hot-air balloon", "airship"),
@@ -75,12 +79,12 @@ SKIES: Mapping[Sky, Sequence[tuple[str, str]]] = {
     Sky.DAWN: (
         ("dawn", "at dawn"), ("dawn", "at dawn"), ("sunrise", "at sunrise"), ("daybreak", "at daybreak"),
         ("early morning", "in the early morning"), ("rising sun", "before the rising sun"),
-        ("pink sky", "under a pink sky"), ("morning", "in the morning"), ("first light", "at first light"),
+        ("pink sky", "under a pink sky"), ("morning", "in the morning"),
     ),
     Sky.NIGHT: (
         ("night", "at night"), ("night", "by night"), ("starry night", "on a starry night"),
         ("moon", "under the moon"), ("moonlight", "in the moonlight"), ("stars", "under the stars"),
-        ("midnight", "at midnight"), ("starry sky", "under a starry sky"), ("full moon", "with a full moon"),
+        ("midnight", "at midnight"), ("starry sky", "under a starry sky"),
         ("dark night", "in the dark of night"),
     ),
     Sky.STORM: (
@@ -109,7 +113,7 @@ COLOURS: Mapping[Colour, Sequence[str]] = {
     Colour.BLUE: ("blue", "blue", "blue", "dark blue", "azure"),
     Colour.PURPLE: ("purple", "purple", "violet"),
     Colour.PINK: ("pink", "pink", "rose"),
-    Colour.WHITE: ("white", "white", "snow-white"),
+    Colour.WHITE: ("white", "white"),
     Colour.BLACK: ("black", "black", "jet-black"),
 }
 
@@ -138,7 +142,7 @@ TAGS = tuple(
     highly detailed, 4k, 8k, hd, masterpiece, best quality, trending, digital art, flat design, vector art,
     minimalist, cartoon style, children's book, in the style of an old master, very beautiful, detailed, sharp focus,
     wide angle, by a famous artist, concept art, simple, colourful, clean lines, postcard, travel poster, art,
-    award winning, vivid, cinematic, panorama, no people, soft light, in europe, in france, far away,
+    award winning, vivid, cinematic, panorama, no people, in europe, in france, far away,
     with best wishes, please
     """.split(",")
 )
@@ -179,4 +183,24 @@ HELD_OUT_NAMES = tuple(
     """
     loire tuscany bavaria cornwall provence patagonia kyoto devon sicily oslo vermont burgundy galway umbria quebec
     """.split()
+)
+#: All words that mean something or are held out: no made-up name may be one of them.
+WORDS = frozenset(
+    word
+    for phrases in (
+        *SUBJECTS.values(),
+        *SHAPES.values(),
+        *COLOURS.values(),
+        *([ground for ground, _ in pairs] for pairs in GROUNDS.values()),
+        *([phrase for pair in pairs for phrase in pair] for pairs in SKIES.values()),
+        ADJECTIVES,
+        TAGS,
+        STYLES,
+        HELD_OUT_ADJECTIVES,
+        HELD_OUT_TAGS,
+        HELD_OUT_STYLES,
+        HELD_OUT_NAMES,
+    )
+    for phrase in phrases
+    for word in phrase.split()
 )

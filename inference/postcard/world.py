@@ -33,7 +33,7 @@ class Ground(StrEnum):
 
 
 class Subject(StrEnum):
-    """What stands, swims or floats there."""
+    """What stands, floats or flies there."""
 
     CASTLE = "castle"
     HOUSE = "house"
@@ -144,18 +144,31 @@ HELD_OUT_EVERY = 10
 Kind = TypeVar("Kind")
 
 
-def imagine(random: Random, *, held_out: bool) -> Idea:
-    """Think of a scene to paint: one of the combinations that training sees, or one that is held out from it.
+def imagine(random: Random) -> Idea:
+    """Think of a scene to learn from, which is of no combination that is held out.
 
     What is said is chosen evenly, so that rare things are learnt as well as common ones; what is not said is as one
-    would expect. What is held out is said in full.
+    would expect.
     """
     while True:
         idea = _figure(random) if random.random() < FIGURES else _landscape(random)
-        if held_out:
-            idea = Idea(scene=idea.scene, said=_sayable(idea.scene))
-        if is_held_out(idea.scene) == held_out:
+        if not is_held_out(idea.scene):
             return idea
+
+
+def imagine_held_out(random: Random) -> Idea:
+    """Think of a scene of a combination that is held out, with all of it chosen evenly, and said."""
+    scene: Scene
+    while True:
+        if random.random() < FIGURES:
+            colour, background = random.sample(list(Colour), 2)
+            scene = Figure(shape=_any(random, Shape), colour=colour, background=background)
+        else:
+            subject = _any(random, Subject)
+            colour_said = _colour(random, subject, said=True)
+            scene = Landscape(sky=_any(random, Sky), ground=_any(random, Ground), subject=subject, colour=colour_said)
+        if is_held_out(scene):
+            return Idea(scene=scene, said=_sayable(scene))
 
 
 def is_held_out(scene: Scene) -> bool:

@@ -1,4 +1,4 @@
-"""What stands, swims or floats in a landscape. Each is about half as high as the picture."""
+"""What stands, floats or flies in a landscape. Each is about half as high as the picture."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ FOOT, FOOT_SPREAD = 0.87, 0.025
 
 
 def paint(canvas: Canvas, subject: Subject, colour: Colour | None, random: Random, *, x: float, ground: Ground) -> None:
-    """Paint a subject around `x`, in its colour if it has one; on the sea, what cannot swim gets a rock."""
+    """Paint a subject around `x`, in its colour if it has one; on the sea, what does not float gets a rock."""
     paint = paint_of(colour, random) if colour is not None else LEAVES
     foot = FOOT + random.uniform(-FOOT_SPREAD, FOOT_SPREAD)
     if ground is Ground.SEA and subject in ON_ROCKS:

@@ -1,6 +1,8 @@
 """Trains postcard from nothing, or goes on where it was stopped: `python -m inference.postcard.training FOLDER`."""
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 import torch
@@ -8,8 +10,9 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from inference.models import quieten
+from inference.postcard import evaluate
 from inference.postcard.judge import WEIGHTS_FILE
-from inference.postcard.training import autoencoder, denoiser, judge, pictures, pipeline, text
+from inference.postcard.training import autoencoder, denoiser, judge, pictures, pipeline, recipe, text
 from inference.postcard.training.progress import Bars
 
 PICTURES = 30_000
@@ -17,31 +20,42 @@ SEED = 1
 
 
 def main() -> None:
-    """Paint, train the three networks one after the other, and put the model together."""
+    """Train, and measure what came out."""
     parser = argparse.ArgumentParser(prog="python -m inference.postcard.training", description=__doc__)
-    parser.add_argument(
-        "folder", type=Path, help="where checkpoints are kept, and the model comes to lie: FOLDER/model"
-    )
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="how many cores to use")
+    parser.add_argument("folder", type=Path, help="where checkpoints are kept; the model is written to FOLDER/model")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="how many cores to use")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    if arguments.threads < 1:
+        parser.error("--threads: at least 1")
     quieten(offline=True)
+    torch.set_num_threads(arguments.threads)
     bars = Bars(Console())
-    bars.say(f"Postcard's model comes to lie in {train(arguments.folder, bars=bars)}")
+    try:
+        model = train(arguments.folder, processes=arguments.threads, bars=bars)
+    except (recipe.OtherRecipe, OSError) as error:
+        sys.exit(str(error))
+    bars.say(f"The model is in {model}.")
+    evaluate.show(evaluate.evaluate(str(model), count=evaluate.PROMPTS))
 
 
-def train(folder: Path, *, bars: Bars) -> Path:
-    """Train all that is not trained yet, and give the model's folder."""
+def train(folder: Path, *, processes: int, bars: Bars) -> Path:
+    """Train all that is not trained yet, and give the model's folder.
+
+    Raises:
+        OtherRecipe: what is in the folder was begun by other code.
+    """
+    recipe.check(folder, seed=SEED)
     seed = f"postcard {SEED}"
-    painted = pictures.painted(folder / "pictures.u8", PICTURES, seed=seed, bars=bars)
+    bars.say(f"Training postcard in {folder}, with seed {SEED}.")
+    painted = pictures.painted(folder / "pictures.u8", PICTURES, seed=seed, bars=bars, processes=processes)
     ideas = pictures.ideas(PICTURES, seed=seed)
-
+    tokenizer = text.tokenizer(folder / "tokenizer", seed=seed)
+    # What a network starts with does not depend on whether the ones before it were there already.
     torch.manual_seed(SEED)
     looking = judge.train(painted, ideas, folder=folder, seed=SEED, bars=bars)
     torch.manual_seed(SEED)
     coding = autoencoder.train(painted, folder=folder, seed=SEED, bars=bars)
-    latents = autoencoder.encode(coding, painted, bars=bars)
-    tokenizer = text.train_tokenizer(seed=seed)
+    latents = autoencoder.encoded(folder / "latents.pt", coding, painted, bars=bars)
     torch.manual_seed(SEED)
     denoising, reading = denoiser.train(latents, ideas, tokenizer, folder=folder, seed=SEED, bars=bars)
 

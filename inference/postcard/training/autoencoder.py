@@ -9,6 +9,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional
 
+from inference.postcard.drawing import tensor
 from inference.postcard.training import loop
 from inference.postcard.training.pictures import Pictures
 from inference.postcard.training.progress import Bars
@@ -31,7 +32,7 @@ FIRST_LOG_VARIANCE = -4.0
 KL_WEIGHT = 1e-4
 #: How many pictures the latents are measured on.
 MEASURED = 1024
-ENCODED_AT_ONCE = 64
+ENCODED_AT_ONCE = 16
 
 
 def build() -> Any:
@@ -57,11 +58,11 @@ def train(pictures: Pictures, *, folder: Path, seed: int, bars: Bars) -> Any:
     with torch.no_grad():
         autoencoder.quant_conv.bias[LATENT_CHANNELS:] = FIRST_LOG_VARIANCE
 
-    def losses(generator: torch.Generator, done: float) -> Mapping[str, Tensor]:
-        crops = _crops(pictures, generator, side=CROP_PIXELS if done < WHOLE_FROM else pictures.shape[1])
+    def losses(done: float) -> Mapping[str, Tensor]:
+        crops = _crops(pictures, side=CROP_PIXELS if done < WHOLE_FROM else pictures.shape[1])
         with torch.autocast("cpu", torch.bfloat16):
             posterior = autoencoder.encode(crops).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=generator)
+            noise = torch.randn(posterior.mean.shape)
             decoded = autoencoder.decode(posterior.mean + posterior.std * noise).sample.float()
         difference = decoded - crops
         picture, square, edge = difference.abs().mean(), difference.square().mean(), _edges(difference)
@@ -73,6 +74,18 @@ def train(pictures: Pictures, *, folder: Path, seed: int, bars: Bars) -> Any:
     trained = loop.train("autoencoder", autoencoder, losses, PLAN, folder=folder, seed=seed, bars=bars)
     _standardise(trained, pictures[:MEASURED])
     return trained
+
+
+def encoded(path: Path, autoencoder: Any, pictures: Pictures, *, bars: Bars) -> Tensor:
+    """Give the latents of pictures out of a file, or encode them into it."""
+    if path.is_file():
+        kept: Tensor = torch.load(path, weights_only=True)
+        return kept
+    latents = encode(autoencoder, pictures, bars=bars)
+    unfinished = path.with_suffix(".part")
+    torch.save(latents, unfinished)
+    unfinished.replace(path)
+    return latents
 
 
 def encode(autoencoder: Any, pictures: Pictures, *, bars: Bars) -> Tensor:
@@ -87,21 +100,14 @@ def encode(autoencoder: Any, pictures: Pictures, *, bars: Bars) -> Tensor:
     return torch.cat(latents)
 
 
-def tensor(pictures: Pictures) -> Tensor:
-    """Turn bytes, N x height x width x 3, into numbers from -1 to 1, N x 3 x height x width."""
-    return torch.from_numpy(pictures.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def _crops(pictures: Pictures, generator: torch.Generator, *, side: int) -> Tensor:
+def _crops(pictures: Pictures, *, side: int) -> Tensor:
     """Take as many squares as make the pixels of a batch of crops, from -1 to 1."""
     spare = pictures.shape[1] - side + 1
     crops = []
     for _ in range(PLAN.batch * CROP_PIXELS**2 // side**2):
-        number, top, left = (
-            int(torch.randint(0, end, (), generator=generator)) for end in (len(pictures), spare, spare)
-        )
-        crops.append(torch.from_numpy(pictures[number, top : top + side, left : left + side].copy()))
-    return torch.stack(crops).permute(0, 3, 1, 2).float() / 127.5 - 1
+        number, top, left = (int(torch.randint(0, end, ())) for end in (len(pictures), spare, spare))
+        crops.append(pictures[number, top : top + side, left : left + side])
+    return tensor(crops)
 
 
 def _edges(difference: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from inference.postcard.training.progress import Bars
 from inference.postcard.training.start import start
 from inference.postcard.world import Idea
 
-PLAN = loop.Plan(steps=10_000, batch=32, learning_rate=8e-4)
+PLAN = loop.Plan(steps=5000, batch=32, learning_rate=8e-4)
 #: So often nothing is said, so that guidance has something to lead away from.
 UNSAID = 0.1
 
@@ -62,12 +62,12 @@ def train(
     scheduler = build_scheduler()
     signal, noise_share = scheduler.alphas_cumprod.sqrt(), (1 - scheduler.alphas_cumprod).sqrt()
 
-    def losses(generator: torch.Generator, _done: float) -> Mapping[str, Tensor]:
-        chosen = torch.randint(len(latents), (PLAN.batch,), generator=generator)
+    def losses(_done: float) -> Mapping[str, Tensor]:
+        chosen = torch.randint(len(latents), (PLAN.batch,))
         clean = latents[chosen]
-        captions = _captions([ideas[number] for number in chosen.tolist()], generator)
-        timesteps = torch.randint(len(signal), (PLAN.batch,), generator=generator)
-        noise = torch.randn(clean.shape, generator=generator)
+        captions = _captions([ideas[number] for number in chosen.tolist()])
+        timesteps = torch.randint(len(signal), (PLAN.batch,))
+        noise = torch.randn(clean.shape)
         a, s = (share[timesteps, None, None, None] for share in (signal, noise_share))
         with torch.autocast("cpu", torch.bfloat16):
             conditioning = both["text_encoder"](text.tokens(tokenizer, captions)).last_hidden_state
@@ -78,6 +78,6 @@ def train(
     return trained["denoiser"], trained["text_encoder"]
 
 
-def _captions(ideas: Sequence[Idea], generator: torch.Generator) -> Sequence[str]:
-    random = Random(int(torch.randint(2**62, (), generator=generator)))
+def _captions(ideas: Sequence[Idea]) -> Sequence[str]:
+    random = Random(int(torch.randint(2**62, ())))
     return ["" if random.random() < UNSAID else text.caption(idea, random) for idea in ideas]

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from inference.postcard.drawing import tensor
 from inference.postcard.judge import Judge, numbers
 from inference.postcard.training import loop
-from inference.postcard.training.autoencoder import tensor
 from inference.postcard.training.pictures import Pictures
 from inference.postcard.training.progress import Bars
 from inference.postcard.world import Idea
@@ -24,24 +24,22 @@ def train(pictures: Pictures, ideas: Sequence[Idea], *, folder: Path, seed: int,
     judge = Judge()
     right = numbers([idea.scene for idea in ideas])
 
-    def losses(generator: torch.Generator, _done: float) -> Mapping[str, Tensor]:
-        chosen = torch.randint(len(pictures), (PLAN.batch,), generator=generator)
-        batch = _worn(tensor(pictures[chosen.numpy()]), generator)
+    def losses(_done: float) -> Mapping[str, Tensor]:
+        chosen = torch.randint(len(pictures), (PLAN.batch,))
+        batch = _degraded(tensor(pictures[chosen.numpy()]))
         with torch.autocast("cpu", torch.bfloat16):
             scores = judge(batch)
         parts = {name: functional.cross_entropy(scores[name].float(), right[name][chosen]) for name in scores}
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
-    trained = loop.train("judge", judge, losses, PLAN, folder=folder, seed=seed, bars=bars)
-    assert isinstance(trained, Judge)  # noqa: S101  # for the type alone
-    return trained
+    return loop.train("judge", judge, losses, PLAN, folder=folder, seed=seed, bars=bars)
 
 
-def _worn(pictures: Tensor, generator: torch.Generator) -> Tensor:
+def _degraded(pictures: Tensor) -> Tensor:
     count = len(pictures)
     each = (count, 1, 1, 1)
     blurred = functional.avg_pool2d(pictures, 3, stride=1, padding=1, count_include_pad=False)
-    pictures = torch.where(torch.rand(each, generator=generator) < BLURRED, blurred, pictures)
-    brighter = BRIGHTNESS * torch.randn((count, 3, 1, 1), generator=generator)
-    noise = NOISE * torch.rand(each, generator=generator) * torch.randn(pictures.shape, generator=generator)
+    pictures = torch.where(torch.rand(each) < BLURRED, blurred, pictures)
+    brighter = BRIGHTNESS * torch.randn((count, 3, 1, 1))
+    noise = NOISE * torch.rand(each) * torch.randn(pictures.shape)
     return pictures + brighter + noise

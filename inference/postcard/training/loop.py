@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ SAVE_SECONDS = 120.0
 LOG_STEPS = 50
 #: Longer gradients than this are shortened.
 GRADIENT_NORM = 1.0
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,31 +42,31 @@ class Plan:
         return min(1.0, rising, falling)
 
 
-#: Computes named losses of one step, of which "loss" is the one to lower, from random numbers that are the step's own
-#: and from the share of all steps that are done.
-Losses = Callable[[torch.Generator, float], Mapping[str, Tensor]]
+#: Computes named losses of one step, of which "loss" is the one to lower, from the share of all steps that are done.
+#: Random numbers come from torch, which is seeded for each step.
+Losses = Callable[[float], Mapping[str, Tensor]]
 
 
-def train(
-    name: str, network: nn.Module, losses: Losses, plan: Plan, *, folder: Path, seed: int, bars: Bars
-) -> nn.Module:
+def train(name: str, network: Network, losses: Losses, plan: Plan, *, folder: Path, seed: int, bars: Bars) -> Network:
     """Train a network to the end of its plan, and give the average of its weights over the last steps.
 
-    A run that was stopped goes on from its last checkpoint, with the same numbers as if it had not been.
+    A run that was stopped goes on from its last checkpoint, and ends as if it had not been stopped.
     """
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.average_decay))
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     checkpoint = Checkpoint(folder / f"{name}.pt", network=network, average=average, optimizer=optimizer)
     first = checkpoint.load()
     network.train()
-    with bars.task(name, plan.steps, first) as bar, (folder / f"{name}.jsonl").open("a") as log:
-        saved = began = time.monotonic()
+    log = Log(folder / f"{name}.jsonl", first=first)
+    with bars.task(name, plan.steps, first) as bar:
+        saved = time.monotonic()
         figures: Mapping[str, float] = {}
         for step in range(first, plan.steps):
             for group in optimizer.param_groups:
                 group["lr"] = plan.learning_rate * plan.rate(step)
-            # Not one generator for all: a run that goes on draws the same as one that was not stopped.
-            parts = losses(torch.Generator().manual_seed(seed * 1_000_003 + step), step / plan.steps)
+            # So that a run that goes on draws the same as one that was not stopped.
+            torch.manual_seed(seed * 1_000_003 + step)
+            parts = losses(step / plan.steps)
             optimizer.zero_grad(set_to_none=True)
             parts["loss"].backward()
             nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
@@ -71,15 +74,15 @@ def train(
             average.update_parameters(network)
             if step % LOG_STEPS == 0:
                 figures = {key: float(value.detach()) for key, value in parts.items()}
-                log.write(json.dumps({"step": step, "seconds": round(time.monotonic() - began, 1), **figures}) + "\n")
-                log.flush()
+                log.write(step, figures)
             bar.advance(**figures)
             if time.monotonic() > saved + SAVE_SECONDS:
                 checkpoint.save(step + 1)
                 saved = time.monotonic()
     checkpoint.save(plan.steps)
-    module: nn.Module = average.module
-    return module.eval().requires_grad_(requires_grad=False)
+    module: Network = average.module
+    module.eval().requires_grad_(requires_grad=False)
+    return module
 
 
 class Checkpoint:
@@ -104,3 +107,21 @@ class Checkpoint:
         unfinished = self._path.with_suffix(".part")
         torch.save({"steps": steps, **content}, unfinished)
         unfinished.replace(self._path)
+
+
+class Log:
+    """The losses now and then, a JSON object a line, with the seconds of work up to there."""
+
+    def __init__(self, path: Path, *, first: int) -> None:
+        """Go on with a log; what was written of steps that are done once more is dropped."""
+        self._path = path
+        lines = path.read_text().splitlines() if path.is_file() else []
+        kept = [line for line in map(json.loads, lines) if line["step"] < first]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._began = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+
+    def write(self, step: int, figures: Mapping[str, float]) -> None:
+        """Add a line."""
+        line = {"step": step, "seconds": round(time.monotonic() - self._began, 1), **figures}
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")

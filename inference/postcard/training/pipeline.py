@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import StableDiffusionPipeline
 
 from inference.models import CARD_FILE
@@ -29,5 +30,5 @@ def save(folder: Path, *, autoencoder: Any, denoiser: Any, text_encoder: Any, to
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.half().save_pretrained(folder, safe_serialization=True)
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     (folder / CARD_FILE).write_text(json.dumps(CARD, indent=2) + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """Shows how far long work has come."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,9 +15,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+#: Where there is no terminal, a line is printed so often.
+LINE_SECONDS = 60.0
+
 
 class Bars:
-    """One bar for each part of the work; where nobody watches, a line now and then."""
+    """One bar for each part of the work; without a terminal, a line now and then."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -38,7 +42,7 @@ class Bars:
             yield Bar(progress, task)
 
     def say(self, text: str) -> None:
-        """Print a line above the bars."""
+        """Print a line."""
         self._console.print(text, highlight=False)
 
 
@@ -47,9 +51,16 @@ class Bar:
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress = progress
-        self._task = task
+        self._id = task
+        self._line_due = time.monotonic()
 
     def advance(self, **figures: float) -> None:
         """Go one step on, and show the latest figures."""
         shown = "  ".join(f"{name} {value:.4f}" for name, value in figures.items())
-        self._progress.update(self._task, advance=1, figures=shown)
+        self._progress.update(self._id, advance=1, figures=shown)
+        if self._progress.disable and time.monotonic() >= self._line_due:
+            self._line_due = time.monotonic() + LINE_SECONDS
+            task = self._progress.tasks[self._id]
+            self._progress.console.print(
+                f"{task.description} {task.completed:.0f}/{task.total:.0f}  {shown}", highlight=False
+            )

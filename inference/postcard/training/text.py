@@ -1,6 +1,7 @@
 """The words the model reads: CLIP's tokenizer with a vocabulary of its own, and a small text encoder."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -16,6 +17,15 @@ VOCABULARY = 1536
 MAX_TOKENS = 64
 EMBEDDING_SIZE = 160
 CAPTIONS = 40_000
+
+
+def tokenizer(folder: Path, *, seed: str) -> Any:
+    """Give the tokenizer out of a folder, or train it into it: what was trained with it knows its numbers."""
+    if not folder.is_dir():
+        unfinished = folder.with_suffix(".part")
+        train_tokenizer(seed=seed).save_pretrained(unfinished)
+        unfinished.rename(folder)
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 def train_tokenizer(*, seed: str) -> Any:

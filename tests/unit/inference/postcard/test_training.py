@@ -1,15 +1,23 @@
 """A run that is stopped goes on as if it had not been; pictures and words are the same each time."""
 
+import io
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
-from inference.postcard.training import loop, pictures, text
+from inference.postcard.drawing import Drawing, tensor
+from inference.postcard.judge import Judge
+from inference.postcard.training import __main__ as training
+from inference.postcard.training import autoencoder, denoiser, judge, loop, pictures, recipe, text
 from inference.postcard.training.progress import Bars
 
 PLAN = loop.Plan(steps=12, batch=4, learning_rate=0.01, warm_up_steps=3)
@@ -24,7 +32,7 @@ class Run:
 
     def __init__(self, folder: Path, *, stop_at: int | None = None) -> None:
         torch.manual_seed(0)
-        self.network = nn.Linear(3, 1)
+        self.network = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 1))
         self._folder, self._stop_at = folder, stop_at
         self.shares: list[float] = []
 
@@ -33,11 +41,11 @@ class Run:
         weights: Mapping[str, Tensor] = trained.state_dict()
         return weights
 
-    def _losses(self, generator: torch.Generator, done: float) -> Mapping[str, Tensor]:
+    def _losses(self, done: float) -> Mapping[str, Tensor]:
         if len(self.shares) == self._stop_at:
             raise Stopped
         self.shares.append(done)
-        given = torch.randn(PLAN.batch, 3, generator=generator)
+        given = torch.randn(PLAN.batch, 3)
         return {"loss": (self.network(given) - given.sum(dim=1, keepdim=True)).square().mean()}
 
 
@@ -71,8 +79,8 @@ def test_what_is_given_is_the_average_and_not_trained_any_further(tmp_path: Path
     run = Run(tmp_path)
     given = run.train()
 
-    assert not torch.equal(given["weight"], run.network.weight)
-    assert not given["weight"].requires_grad
+    assert not torch.equal(given["0.weight"], run.network[0].weight)
+    assert not given["0.weight"].requires_grad
 
 
 def test_the_figures_are_logged(tmp_path: Path) -> None:
@@ -92,19 +100,123 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert 0 < rates[-1] < 0.06
 
 
-def test_painting_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "CHUNK", 2)
-    file = tmp_path / "new" / "pictures.u8"
+def test_painting_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    file = tmp_path / "pictures.u8"
 
-    painted = pictures.painted(file, 3, seed="s", bars=Bars.silent())
+    painted = pictures.painted(file, 3, seed="s", bars=Bars.silent(), processes=1, chunk=2)
     assert painted.shape == (3, 128, 128, 3)
     # Half a chunk more was written when it was stopped.
     with file.open("ab") as half_written:
         half_written.write(b"\0" * 1000)
-    more = pictures.painted(file, 6, seed="s", bars=Bars.silent())
+    more = pictures.painted(file, 6, seed="s", bars=Bars.silent(), processes=1, chunk=2)
 
+    assert file.stat().st_size == 6 * pictures.PICTURE_BYTES
     for number in range(6):
         assert np.array_equal(more[number], pictures.paint_number(number, seed="s"))
+
+
+def test_a_folder_is_not_shared_by_different_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "code.py").write_text("1")
+    monkeypatch.setattr(recipe, "SOURCES", source)
+    recipe.check(tmp_path / "work", seed=1)
+    recipe.check(tmp_path / "work", seed=1)
+
+    with pytest.raises(recipe.OtherRecipe, match="another seed"):
+        recipe.check(tmp_path / "work", seed=2)
+    (source / "code.py").write_text("2")
+    with pytest.raises(recipe.OtherRecipe, match="begun with other code"):
+        recipe.check(tmp_path / "work", seed=1)
+    (tmp_path / "work" / recipe.RECIPE_FILE).unlink()
+    recipe.check(tmp_path / "work", seed=1)
+
+
+def test_the_log_forgets_what_is_done_once_more(tmp_path: Path) -> None:
+    log = loop.Log(tmp_path / "log.jsonl", first=0)
+    for step in (0, 50, 100):
+        log.write(step, {"loss": 1.0})
+    loop.Log(tmp_path / "log.jsonl", first=60).write(100, {"loss": 0.5})
+
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(0, 1.0), (50, 1.0), (100, 0.5)]
+    assert lines[-1]["seconds"] >= lines[-2]["seconds"]
+
+
+def test_without_a_terminal_lines_tell_how_far_it_is() -> None:
+    told = io.StringIO()
+    with Bars(Console(file=told)).task("dig", 3) as bar:
+        bar.advance(loss=0.25)
+
+    assert told.getvalue() == "dig 1/3  loss 0.2500\n"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train with plans of three steps: it learns nothing, but all that is done is done."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "PICTURES", 8)
+        for part in (judge, autoencoder, denoiser):
+            patched.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
+        return training.train(folder, processes=1, bars=Bars.silent())
+
+
+def test_what_is_trained_is_a_model_with_a_judge(trained: Path) -> None:
+    drawing = Drawing(str(trained))
+
+    (picture,) = drawing.draw(["a castle"], [1])
+    assert picture.shape == (128, 128, 3)
+    assert Judge.load(trained).look(tensor([picture]))
+
+
+def test_a_model_that_is_trained_is_not_trained_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = {path: path.stat().st_mtime_ns for path in trained.parent.glob("latents.pt")}
+    losses = list[float]()
+    monkeypatch.setattr(training, "PICTURES", 8)
+    for part in (judge, autoencoder, denoiser):
+        monkeypatch.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
+        monkeypatch.setattr(part.PLAN.__class__, "rate", lambda _plan, step: losses.append(step) or 1.0)
+
+    assert training.train(trained.parent, processes=1, bars=Bars.silent()) == trained
+    assert losses == []
+    assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints != {}
+
+
+def test_latents_have_unit_variance_and_pictures_stay_as_they_were(trained: Path) -> None:
+    painted = pictures.painted(trained.parent / "pictures.u8", 8, seed="postcard 1", bars=Bars.silent())
+    torch.manual_seed(3)
+    coding = autoencoder.build().eval()
+    before = coding.decode(coding.encode(tensor(painted)).latent_dist.mean).sample
+
+    autoencoder._standardise(coding, painted)
+
+    latents = coding.encode(tensor(painted)).latent_dist.mean
+    assert latents.mean(dim=(0, 2, 3)) == pytest.approx(torch.zeros(8), abs=0.05)
+    assert latents.std(dim=(0, 2, 3)) == pytest.approx(torch.ones(8), abs=0.05)
+    assert coding.decode(latents).sample == pytest.approx(before, abs=0.05)
+
+
+def test_bad_arguments_are_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / recipe.RECIPE_FILE).write_text("another")
+
+    for module, arguments, expected in (
+        ("training", ["--threads", "0", "work"], "--threads: at least 1"),
+        ("training", ["file"], "file"),
+        ("training", ["begun"], "begun with other code"),
+        ("evaluate", ["--prompts", "0"], "--prompts: at least"),
+        ("evaluate", ["--model", "nowhere"], "there is no folder nowhere"),
+        ("sheet", ["no/folder.png"], "a PNG in a folder that is there"),
+        ("sheet", ["--model", "nowhere", "sheet.png"], "there is no folder nowhere"),
+    ):
+        ended = subprocess.run(
+            [sys.executable, "-m", f"inference.postcard.{module}", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert ended.returncode in {1, 2}
+        assert expected in ended.stderr.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
