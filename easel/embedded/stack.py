@@ -15,7 +15,7 @@ from easel.embedded.servers import Servers
 from easel.embedded.services import Gateway, Worker, live_workers, module_argv
 from easel.embedded.together import together
 
-#: The one that workers draw with when none is named: it comes with them.
+#: What workers draw with when nothing is named: it comes with them.
 DEFAULT_MODEL = "postcard"
 
 Result = TypeVar("Result")
@@ -48,7 +48,7 @@ class Stack:
             gateways: how many gateways.
             workers: how many workers.
             gateway_port: the first gateway's port; 0 is a free one. Further gateways always take free ones.
-            model: a diffusers folder or hub id for the workers; else `EASEL_MODEL`; else the built-in one.
+            model: a diffusers folder or hub id for the workers; else `EASEL_MODEL`; else the bundled one.
             worker_module: what runs as a worker; a test may have one without a device.
             environment: settings for gateways and workers that go over those of this process.
         """

@@ -58,7 +58,7 @@ def draw_with_stock(pipeline: Any, request: DrawRequest) -> Pixels:
 
 @pytest.fixture(scope="module")
 def loaded_pipeline(postcard_folder: Path) -> Any:
-    """Load the tiny model as anybody would who knows diffusers and nothing of us."""
+    """Load the model as anybody would who knows diffusers and nothing of us."""
     pipeline = StableDiffusionPipeline.from_pretrained(postcard_folder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -173,7 +173,7 @@ def test_without_guidance_no_negative_prompt_is_encoded(postcard_adapter: ModelA
 
 def test_a_picture_of_no_numbers_is_refused(postcard_adapter: ModelAdapter, whole_call_adapter: ModelAdapter) -> None:
     with pytest.raises(InvalidOutput):
-        postcard_adapter.decode(torch.full((1, 4, 8, 8), torch.nan))
+        postcard_adapter.decode(torch.full((1, 8, 8, 8), torch.nan))
     with pytest.raises(InvalidOutput):
         whole_call_adapter.decode(np.full((1, 8, 8, 3), np.nan))
 

@@ -30,7 +30,7 @@ def saved_scheduler(adapter: Any) -> Any:
 
 def test_postcard_offers_all_but_the_distilled_one(postcard_adapter: ModelAdapter) -> None:
     assert list(postcard_adapter.traits.schedulers) == FOR_ORDINARY_MODELS
-    assert postcard_adapter.traits.default_scheduler == "ddim"
+    assert postcard_adapter.traits.default_scheduler == "dpmpp_2m"
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
