@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,9 +23,10 @@ from rich.progress import track
 from rich.table import Table
 
 from inference import models
+from inference.postcard.aspects import Shown, shown_in
 from inference.postcard.captions import describe
 from inference.postcard.drawing import MODEL, Drawing, tensor
-from inference.postcard.judge import Judge, aspects_of
+from inference.postcard.judge import Judge
 from inference.postcard.painting import paint
 from inference.postcard.painting.canvas import Pixels
 from inference.postcard.world import Landscape, Scene, imagine_held_out
@@ -41,8 +41,6 @@ BOUNDS: Mapping[str, float] = {"sky": 0.95, "ground": 0.92, "subject": 0.90, "co
 SECONDS_BOUND = 1.5
 #: With fewer, some aspect may not be asked for at all.
 MIN_PROMPTS = 20
-
-Shown = Mapping[str, StrEnum | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +87,7 @@ def evaluate(model: str, *, count: int) -> dict[str, Any]:
     questions = [ask(number) for number in range(count)]
     painted = [paint(question.scene, Random(f"evaluation {question.seed}")) for question in questions]
     drawn = _draw(drawing, questions)
-    asked = [aspects_of(question.scene) for question in questions]
+    asked = [shown_in(question.scene) for question in questions]
     shown, seen_in_painted = judge.look(tensor(drawn)), judge.look(tensor(painted))
     landscapes = [isinstance(question.scene, Landscape) for question in questions]
     return {

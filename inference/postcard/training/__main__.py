@@ -57,7 +57,9 @@ def train(folder: Path, *, processes: int, bars: Bars) -> Path:
     coding = autoencoder.train(painted, folder=folder, seed=SEED, bars=bars)
     latents = autoencoder.encoded(folder / "latents.pt", coding, painted, bars=bars)
     torch.manual_seed(SEED)
-    denoising, reading = denoiser.train(latents, ideas, tokenizer, folder=folder, seed=SEED, bars=bars)
+    reading = text.train_encoder(tokenizer, ideas, folder=folder, seed=SEED, bars=bars)
+    torch.manual_seed(SEED)
+    denoising = denoiser.train(latents, ideas, tokenizer, reading, folder=folder, seed=SEED, bars=bars)
 
     model = folder / "model"
     pipeline.save(model, autoencoder=coding, denoiser=denoising, text_encoder=reading, tokenizer=tokenizer)

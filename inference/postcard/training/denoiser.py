@@ -1,4 +1,4 @@
-"""Trains the denoiser and the text encoder together, on latents and ever new captions."""
+"""Trains the denoiser, on latents and ever new captions."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from inference.postcard.training import loop, text
@@ -45,20 +45,21 @@ def build_scheduler() -> Any:
         beta_schedule="scaled_linear",
         prediction_type="v_prediction",
         timestep_spacing="trailing",
+        # Of no effect with this spacing, but the pipeline complains of any other.
+        steps_offset=1,
     )
 
 
 def train(
-    latents: Tensor, ideas: Sequence[Idea], tokenizer: Any, *, folder: Path, seed: int, bars: Bars
-) -> tuple[Any, Any]:
-    """Train on latents, N x 8 x 16 x 16, and what each shows; give the denoiser and the text encoder.
+    latents: Tensor, ideas: Sequence[Idea], tokenizer: Any, text_encoder: Any, *, folder: Path, seed: int, bars: Bars
+) -> Any:
+    """Train a denoiser on latents, N x 8 x 16 x 16, and ever new captions of what each shows.
 
     The denoiser learns to predict velocities (Salimans and Ho 2022, appendix D): they are of unit size at every
     timestep, so that each counts alike.
     """
     denoiser = build()
     start(denoiser)
-    both = nn.ModuleDict({"denoiser": denoiser, "text_encoder": text.build_encoder(tokenizer)})
     scheduler = build_scheduler()
     signal, noise_share = scheduler.alphas_cumprod.sqrt(), (1 - scheduler.alphas_cumprod).sqrt()
 
@@ -66,16 +67,16 @@ def train(
         chosen = torch.randint(len(latents), (PLAN.batch,))
         clean = latents[chosen]
         captions = _captions([ideas[number] for number in chosen.tolist()])
-        timesteps = torch.randint(len(signal), (PLAN.batch,))
+        # The later of two: what a picture shows is decided while there is much noise, and words matter only then.
+        timesteps = torch.randint(len(signal), (2, PLAN.batch)).amax(dim=0)
         noise = torch.randn(clean.shape)
         a, s = (share[timesteps, None, None, None] for share in (signal, noise_share))
         with torch.autocast("cpu", torch.bfloat16):
-            conditioning = both["text_encoder"](text.tokens(tokenizer, captions)).last_hidden_state
-            velocity = both["denoiser"](a * clean + s * noise, timesteps, conditioning).sample.float()
+            conditioning = text_encoder(text.tokens(tokenizer, captions)).last_hidden_state
+            velocity = denoiser(a * clean + s * noise, timesteps, conditioning).sample.float()
         return {"loss": functional.mse_loss(velocity, a * noise - s * clean)}
 
-    trained = loop.train("denoiser", both, losses, PLAN, folder=folder, seed=seed, bars=bars)
-    return trained["denoiser"], trained["text_encoder"]
+    return loop.train("denoiser", denoiser, losses, PLAN, folder=folder, seed=seed, bars=bars)
 
 
 def _captions(ideas: Sequence[Idea]) -> Sequence[str]:

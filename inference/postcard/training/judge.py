@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from inference.postcard.aspects import classes, shown_in
 from inference.postcard.drawing import tensor
-from inference.postcard.judge import Judge, numbers
+from inference.postcard.judge import Judge
 from inference.postcard.training import loop
 from inference.postcard.training.pictures import Pictures
 from inference.postcard.training.progress import Bars
@@ -22,7 +23,8 @@ NOISE, BRIGHTNESS, BLURRED = 0.06, 0.06, 0.3
 def train(pictures: Pictures, ideas: Sequence[Idea], *, folder: Path, seed: int, bars: Bars) -> Judge:
     """Train a judge on pictures, N x 128 x 128 x 3, and what they show."""
     judge = Judge()
-    right = numbers([idea.scene for idea in ideas])
+    shown = classes([shown_in(idea.scene) for idea in ideas])
+    right = {name: torch.tensor(numbers) for name, numbers in shown.items()}
 
     def losses(_done: float) -> Mapping[str, Tensor]:
         chosen = torch.randint(len(pictures), (PLAN.batch,))

@@ -1,6 +1,7 @@
 """Puts the trained parts together, in the format of the big models."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,4 +32,11 @@ def save(folder: Path, *, autoencoder: Any, denoiser: Any, text_encoder: Any, to
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    (folder / CARD_FILE).write_text(json.dumps(CARD, indent=2) + "\n", encoding="utf-8")
+    # transformers would load half precision as it is, where diffusers makes it whole again: the two would not fit.
+    config = folder / "text_encoder" / "config.json"
+    _write(config, {**json.loads(config.read_text(encoding="utf-8")), "dtype": "float32"})
+    _write(folder / CARD_FILE, CARD)
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

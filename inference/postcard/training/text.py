@@ -1,18 +1,27 @@
-"""The words the model reads: CLIP's tokenizer with a vocabulary of its own, and a small text encoder."""
+"""The words the model reads: CLIP's tokenizer with a vocabulary of its own, and a small text encoder.
 
-from collections.abc import Iterator, Sequence
+The encoder is trained before the denoiser, to tell what a caption says: trained together, a denoiser learns to remove
+noise long before it begins to listen.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import torch
 from tokenizers.pre_tokenizers import ByteLevel
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from inference.postcard.aspects import ASPECTS, classes, said_in
 from inference.postcard.captions import describe
-from inference.postcard.training import pictures
+from inference.postcard.training import loop, pictures
+from inference.postcard.training.progress import Bars
 from inference.postcard.world import Idea
 
+PLAN = loop.Plan(steps=1000, batch=64, learning_rate=1e-3, average_decay=0.99)
 VOCABULARY = 1536
 MAX_TOKENS = 64
 EMBEDDING_SIZE = 160
@@ -54,6 +63,28 @@ def build_encoder(tokenizer: Any) -> Any:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+
+
+def train_encoder(tokenizer: Any, ideas: Sequence[Idea], *, folder: Path, seed: int, bars: Bars) -> Any:
+    """Train a text encoder whose states at the end of a caption tell what it says of each aspect."""
+    heads = {name: nn.Linear(EMBEDDING_SIZE, len(kinds) + 1) for name, kinds in ASPECTS.items()}
+    network = nn.ModuleDict({"encoder": build_encoder(tokenizer), "heads": nn.ModuleDict(heads)})
+
+    def losses(_done: float) -> Mapping[str, Tensor]:
+        random = Random(int(torch.randint(2**62, ())))
+        chosen = random.choices(ideas, k=PLAN.batch)
+        rows = tokens(tokenizer, [caption(idea, random) for idea in chosen])
+        with torch.autocast("cpu", torch.bfloat16):
+            states = network["encoder"](rows).last_hidden_state
+            # The rest of a row is filled up with the token of its end, and the denoiser sees all of it.
+            ends = (rows == tokenizer.eos_token_id)[..., None]
+            meaning = (states * ends).sum(dim=1) / ends.sum(dim=1)
+            scores = {name: head(meaning).float() for name, head in network["heads"].items()}
+        right = classes([said_in(idea) for idea in chosen])
+        parts = {name: functional.cross_entropy(scores[name], torch.tensor(right[name])) for name in scores}
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    return loop.train("text", network, losses, PLAN, folder=folder, seed=seed, bars=bars)["encoder"]
 
 
 def tokens(tokenizer: Any, captions: Sequence[str]) -> Tensor:
