@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from inference.postcard import evaluate
+from inference.postcard.aspects import Shown
 from inference.postcard.drawing import Drawing, tensor
 from inference.postcard.judge import Judge
 from inference.postcard.world import Colour, Ground, Shape, Sky, Subject, is_held_out
@@ -19,7 +20,7 @@ from tests.unit.inference.conftest import TORCH_THREADS
 
 MOST_BYTES = 16 * 2**20
 
-Look = Callable[..., Sequence[evaluate.Shown]]
+Look = Callable[..., Sequence[Shown]]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def drawing() -> Drawing:
 def look(drawing: Drawing, postcard_folder: Path) -> Look:
     judge = Judge.load(postcard_folder)
 
-    def look(prompts: Sequence[str], *, negative_prompt: str = "") -> Sequence[evaluate.Shown]:
+    def look(prompts: Sequence[str], *, negative_prompt: str = "") -> Sequence[Shown]:
         return judge.look(tensor(drawing.draw(prompts, range(len(prompts)), negative_prompt=negative_prompt)))
 
     return look
@@ -71,7 +72,7 @@ def test_it_is_small(postcard_folder: Path) -> None:
         ("qwrtz a tent xylophonic in the snow 東京 🎨", {"ground": Ground.SNOW, "subject": Subject.TENT}),
     ],
 )
-def test_it_draws_what_it_is_asked(look: Look, prompt: str, expected: evaluate.Shown) -> None:
+def test_it_draws_what_it_is_asked(look: Look, prompt: str, expected: Shown) -> None:
     seen = look([prompt] * 4)
 
     as_asked = [one for one in seen if {name: one[name] for name in expected} == expected]

@@ -157,7 +157,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training, "PICTURES", 8)
-        for part in (judge, autoencoder, denoiser):
+        for part in (judge, autoencoder, text, denoiser):
             patched.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
         return training.train(folder, processes=1, bars=Bars.silent())
 
@@ -178,7 +178,7 @@ def test_a_model_that_is_trained_is_not_trained_again(trained: Path, monkeypatch
     written = latents.stat().st_mtime_ns
     monkeypatch.setattr(loop.Plan, "rate", refuse)
     monkeypatch.setattr(training, "PICTURES", 8)
-    for part in (judge, autoencoder, denoiser):
+    for part in (judge, autoencoder, text, denoiser):
         monkeypatch.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
 
     assert training.train(trained.parent, processes=1, bars=Bars.silent()) == trained
