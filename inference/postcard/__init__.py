@@ -1,4 +1,4 @@
-"""Postcard: the model that comes with Easel, and all that it is made of.
+"""Postcard: a small world that is painted and put into words, and a model that is trained on it.
 
-The service loads the folder `model`, and imports nothing from here.
+The service imports nothing from here.
 """

@@ -10,7 +10,8 @@ from torch import Tensor
 from inference import models
 from inference.postcard.painting.canvas import Pixels
 
-MODEL = "postcard"
+#: Where `make train` puts it.
+MODEL = "build/postcard/model"
 
 
 class Drawing:
