@@ -15,7 +15,7 @@ from inference.postcard.training.pictures import Pictures
 from inference.postcard.training.progress import Bars
 from inference.postcard.world import Idea
 
-PLAN = loop.Plan(steps=2500, batch=64, learning_rate=1e-3)
+PLAN = loop.Plan(steps=1500, batch=48, learning_rate=1e-3)
 #: What is drawn is never quite as clean as what is painted: so noise, blur and brightness vary.
 NOISE, BRIGHTNESS, BLURRED = 0.06, 0.06, 0.3
 
