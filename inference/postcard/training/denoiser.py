@@ -41,7 +41,8 @@ def build_scheduler() -> Any:
     """Make the scheduler that the model is trained with, and saved with.
 
     Its betas are those of Ho et al. 2020, not those of Stable Diffusion, after which 0.5 % of the variance is still
-    signal. That is enough for a denoiser to read the mean colours off, and to see some in pure noise, whatever was asked.
+    signal. That is enough for a denoiser to read the mean colours off, and to see some in pure noise, whatever was
+    asked.
     """
     return DPMSolverMultistepScheduler(
         beta_start=0.0001,
