@@ -42,7 +42,7 @@ chaos: install ## Break everything at random 200 times under load, and look for 
 	@$(BIN)/python -m tests.chaos --kills 200 $(ARGS)
 
 .PHONY: train
-train: install ## Train postcard, a small model, from nothing into build/postcard/model, or go on where it was stopped
+train: install ## Train the bundled model from nothing into build/postcard/model, or go on where it was stopped
 	@$(BIN)/python -m inference.postcard.training build/postcard $(ARGS)
 
 .PHONY: check

@@ -27,7 +27,7 @@ from easel.cli.terminal import phase_seconds
 from easel.client import Client, Generation, GenerationSpec, GenerationState
 from easel.embedded import Stack
 from easel.v1.model_pb2 import Model
-from inference.models import read_card
+from inference.models import locate, read_card
 
 BOUND_MS = 150.0
 ROUNDS = 20
@@ -61,8 +61,9 @@ async def measure(rounds: int, *, steps: int | None) -> list[Round]:
     with tempfile.TemporaryDirectory(prefix="easel-bench-") as folder:
         environment = {"EASEL_THREADS": str(THREADS), "EASEL_LOG_LEVEL": "WARNING"}
         async with Stack(Path(folder) / "stack", environment=environment) as stack, Client(stack.target) as client:
-            threads = read_card(stack.model).cap_threads(THREADS)
-            async with StockPipeline(stack.model, threads=threads) as pipeline:
+            model_folder = locate(stack.model)
+            threads = read_card(model_folder).cap_threads(THREADS)
+            async with StockPipeline(model_folder, threads=threads) as pipeline:
                 (model,) = await client.list_models()
                 drawings = [_drawing(model, seed=seed, steps=steps) for seed in range(WARM_UP_ROUNDS + rounds)]
                 file = Path(folder) / "picture.png"

@@ -1,6 +1,6 @@
 """How long people wait before anything happens: `easel --help`, and `easel up` until a picture could be drawn.
 
-`easel up` is started twice on one folder: the first time it makes a database cluster and the built-in model.
+`easel up` is started twice on one folder: the first time it makes a database cluster.
 """
 
 import argparse

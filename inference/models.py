@@ -5,7 +5,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from loguru import logger
 
 from inference.engine.adapter import ModelAdapter
 from inference.settings import Device, Dtype, WorkerSettings
+
+#: The models that come with Easel, by name.
+BUNDLED: Mapping[str, Path] = {"postcard": Path(__file__).parent / "postcard" / "model"}
 
 INDEX_FILE = "model_index.json"
 CARD_FILE = "easel.json"
@@ -73,12 +76,14 @@ def source(settings: WorkerSettings) -> ModelSource:
 
 
 def locate(model: str) -> str:
-    """Check that a model is a folder in diffusers' layout or may be a hub id, before anything slow is imported.
+    """Find a bundled model or a folder in diffusers' layout, or see that it may be a hub id.
+
+    Nothing slow is imported for that.
 
     Raises:
-        ModelUnavailable: it is neither.
+        ModelUnavailable: it is none of these.
     """
-    folder = Path(model).expanduser()
+    folder = BUNDLED.get(model, Path(model).expanduser())
     if folder.is_dir():
         if not (folder / INDEX_FILE).is_file():
             raise ModelUnavailable(
@@ -92,8 +97,8 @@ def locate(model: str) -> str:
     if _HUB_ID.fullmatch(model):
         return model
     raise ModelUnavailable(
-        f"there is no folder {model}: make a tiny model there with `python -m inference.tiny {model}`, "
-        "or name a hub id such as stabilityai/sd-turbo"
+        f"there is no folder {model}: name one in diffusers' layout, a hub id such as stabilityai/sd-turbo, "
+        f"or {' or '.join(BUNDLED)}, which is bundled"
     )
 
 
@@ -196,7 +201,7 @@ def _explain(model: str, error: BaseException) -> str:
         return f"the model in {model} cannot be loaded: {reason}"
     return (
         f"the model {model} is no local folder and could not be had from the hub: {reason}. "
-        "Check the name and the network, or name a folder (`python -m inference.tiny FOLDER` makes a tiny one)."
+        f"Check the name and the network, or name a folder; {' and '.join(BUNDLED)} needs no network."
     )
 
 

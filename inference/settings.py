@@ -15,9 +15,8 @@ class WorkerSettings(Settings):
     """What a worker needs beyond the shared settings."""
 
     model: str = Field(
-        "",
-        validate_default=True,
-        description="The model: a folder in diffusers' layout, or a hub id such as `stabilityai/sd-turbo`.",
+        "postcard",
+        description="The model: `postcard`, a folder in diffusers' layout, or a hub id such as `stabilityai/sd-turbo`.",
     )
     metrics_listen: OptionalAddress = Field(
         "127.0.0.1:9465", description="The host and port of the metrics, at `/metrics`; none when empty."
@@ -45,8 +44,7 @@ class WorkerSettings(Settings):
     def _model_is_named(cls, model: str) -> str:
         if not model.strip():
             raise ValueError(
-                "name a model: a folder in diffusers' layout (`python -m inference.tiny FOLDER` makes a tiny one) "
-                "or a hub id such as stabilityai/sd-turbo"
+                "name a model: `postcard`, a folder in diffusers' layout, or a hub id such as stabilityai/sd-turbo"
             )
         return model.strip()
 

@@ -15,8 +15,8 @@ from easel.embedded.servers import Servers
 from easel.embedded.services import Gateway, Worker, live_workers, module_argv
 from easel.embedded.together import together
 
-#: Built on the first start when no model is named.
-DEFAULT_MODEL = "tiny"
+#: What workers draw with when nothing is named: it comes with them.
+DEFAULT_MODEL = "postcard"
 
 Result = TypeVar("Result")
 
@@ -48,7 +48,7 @@ class Stack:
             gateways: how many gateways.
             workers: how many workers.
             gateway_port: the first gateway's port; 0 is a free one. Further gateways always take free ones.
-            model: a diffusers folder or hub id for the workers; else `EASEL_MODEL`; else the built-in one.
+            model: a diffusers folder or hub id for the workers; else `EASEL_MODEL`; else the bundled one.
             worker_module: what runs as a worker; a test may have one without a device.
             environment: settings for gateways and workers that go over those of this process.
         """
@@ -58,7 +58,8 @@ class Stack:
         self._gateway_port = gateway_port
         self._worker_module = worker_module
         self._extra = dict(environment or {})
-        self._model = model or self._extra.get("EASEL_MODEL") or os.environ.get("EASEL_MODEL")
+        #: What the workers draw with.
+        self.model = model or self._extra.get("EASEL_MODEL") or os.environ.get("EASEL_MODEL") or DEFAULT_MODEL
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -78,11 +79,6 @@ class Stack:
     def processes(self) -> Sequence[Process]:
         """Every process, in the order in which they stop."""
         return [*self.workers, *self.gateways, *self.servers.processes]
-
-    @property
-    def model(self) -> str:
-        """The folder or hub id of the model that the workers load."""
-        return self._model or str(self._default_model_folder)
 
     @property
     def logs(self) -> Path:
@@ -159,22 +155,10 @@ class Stack:
         await run_to_end("migrate", argv=argv, environment=environment, folder=self.servers.folder)
 
     async def _start_workers(self) -> None:
-        if self.workers and self._model is None and not self._default_model_folder.exists():
-            await self._build_default_model()
         for worker in self.workers:
             worker.launch()
         # They are ready when a gateway says so, and thus after everything else.
         await together(*(worker.wait_ready() for worker in self.workers))
-
-    async def _build_default_model(self) -> None:
-        for worker in self.workers:
-            worker.activity = "making a model"
-        argv = module_argv("inference.tiny", str(self._default_model_folder))
-        await run_to_end("model", argv=argv, environment=os.environ, folder=self.servers.folder)
-
-    @property
-    def _default_model_folder(self) -> Path:
-        return self.servers.folder.path / "models" / DEFAULT_MODEL
 
     def _check_gateway_port(self) -> None:
         if self._gateway_port and not is_free(self._gateway_port):

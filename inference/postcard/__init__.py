@@ -1,4 +1,4 @@
-"""Postcard: a small world that is painted and put into words, and a model that is trained on it.
+"""Postcard: the model that comes with Easel, and all that it is made of.
 
-The service imports nothing from here.
+The service loads the folder `model`, and imports nothing from here.
 """

@@ -10,8 +10,7 @@ from torch import Tensor
 from inference import models
 from inference.postcard.painting.canvas import Pixels
 
-#: Where `make train` puts it.
-MODEL = "build/postcard/model"
+MODEL = "postcard"
 
 
 class Drawing:

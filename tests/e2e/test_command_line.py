@@ -92,7 +92,7 @@ async def test_a_doctor_who_finds_everything_well(stack: Stack, tmp_path: Path) 
     found = {each["check"]: each["verdict"] for each in map(json.loads, outcome.stdout.splitlines())}
     expected = [
         "service",
-        "model tiny",
+        "model postcard",
         "gateway: PostgreSQL",
         "gateway: schema",
         "gateway: NATS",
@@ -167,6 +167,6 @@ async def test_previews_come_while_it_is_drawn(client: Client) -> None:
 
 
 async def test_one_model(client: Client) -> None:
-    assert (await client.get_model("tiny")).live_workers == 1
+    assert (await client.get_model("postcard")).live_workers == 1
     with pytest.raises(NotFound):
         await client.get_model("nowhere")

@@ -120,7 +120,7 @@ async def test_up_serves_mends_itself_and_stops_when_asked(stack: Stack, tmp_pat
             gateway = next(child for child in psutil.Process(up.pid).children() if "gateway" in child.cmdline())
             gateway.kill()
             assert "starting it again" in await until(up, "gateway is back")
-            assert [model.name for model in await client.list_models()] == ["tiny"]
+            assert [model.name for model in await client.list_models()] == ["postcard"]
         up.send_signal(signal.SIGTERM)
         _, errors = await up.communicate()
     assert up.returncode == 0

@@ -157,7 +157,7 @@ def fields_are_described(reader: Reader) -> None:
 
 def models_are_listed(reader: Reader) -> None:
     (model,) = reader.message["models"]
-    assert (model["name"], model["live_workers"]) == ("tiny", 1)
+    assert (model["name"], model["live_workers"]) == ("postcard", 1)
 
 
 def a_model_is_shown(reader: Reader) -> None:

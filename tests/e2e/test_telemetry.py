@@ -63,7 +63,7 @@ async def scripted(stack: Stack) -> AsyncIterator[ScriptedWorker]:
 def telling(**fields: Any) -> GenerationSpec:
     """Ask for something that must not get around."""
     return GenerationSpec(
-        **{"model": "tiny", "prompt": LONG_PROMPT, "negative_prompt": f"not {MARKER}", "steps": 1, **fields}
+        **{"model": "postcard", "prompt": LONG_PROMPT, "negative_prompt": f"not {MARKER}", "steps": 1, **fields}
     )
 
 

@@ -23,10 +23,10 @@ from easel.settings import Settings
 from easel.v1.generation_pb2 import GenerationSpec, Phase, PreviewSpec
 from easel.worker.v1.task_pb2 import AttemptRef
 from tests.scraping import scrape
-from tests.unit.inference.conftest import MODEL, bus, connect, gateway, nats, s3, tiny_folder
+from tests.unit.inference.conftest import MODEL, bus, connect, gateway, nats, postcard_folder, s3
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, spec
 
-__all__ = ["bus", "connect", "gateway", "nats", "s3", "tiny_folder"]  # fixtures
+__all__ = ["bus", "connect", "gateway", "nats", "postcard_folder", "s3"]  # fixtures
 
 Launch = Callable[..., Awaitable[Process]]
 #: A drawing of this many steps outlasts every test.
@@ -34,7 +34,7 @@ LONG = 900
 
 
 @pytest.fixture
-async def launch(nats: Nats, s3: S3, tiny_folder: Path, tmp_path: Path) -> AsyncIterator[Launch]:
+async def launch(nats: Nats, s3: S3, postcard_folder: Path, tmp_path: Path) -> AsyncIterator[Launch]:
     """Launch workers, and kill what is left of them after the test."""
     async with AsyncExitStack() as launched:
 
@@ -46,7 +46,7 @@ async def launch(nats: Nats, s3: S3, tiny_folder: Path, tmp_path: Path) -> Async
                 "EASEL_S3_ENDPOINT": s3.endpoint,
                 "EASEL_S3_ACCESS_KEY": s3.access_key,
                 "EASEL_S3_SECRET_KEY": s3.secret_key,
-                "EASEL_MODEL": str(tiny_folder),
+                "EASEL_MODEL": str(postcard_folder),
                 "EASEL_MODEL_NAME": MODEL,
                 "EASEL_RENEW_SECONDS": "0.2",
                 "EASEL_METRICS_LISTEN": "",

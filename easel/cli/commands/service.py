@@ -21,7 +21,7 @@ def up(
     workers: Annotated[int, typer.Option(min=1, help="How many workers.")] = 1,
     port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0 takes a free one.")] = 50051,
     model: Annotated[
-        str | None, typer.Option(help="A diffusers folder or hub id; EASEL_MODEL or the built-in one when absent.")
+        str | None, typer.Option(help="A diffusers folder or hub id; EASEL_MODEL or postcard when absent.")
     ] = None,
 ) -> None:
     """Run the whole service here until Ctrl-C; what it keeps is there again the next time."""

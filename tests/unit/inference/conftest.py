@@ -13,7 +13,7 @@ from easel.embedded.folder import DataFolder
 from easel.embedded.nats import Nats
 from easel.embedded.ports import PortBlock
 from easel.embedded.s3 import S3
-from inference import models, tiny
+from inference import models
 from inference.engine.adapter import ModelAdapter
 from inference.engine.serial_engine import SerialEngine
 from inference.metrics import Metrics
@@ -25,15 +25,15 @@ TORCH_THREADS = 1
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the tiny model once."""
-    return tiny.build(tmp_path_factory.mktemp("models") / "tiny")
+def postcard_folder() -> Path:
+    """Where the bundled model lies."""
+    return models.BUNDLED["postcard"]
 
 
 @pytest.fixture(scope="session")
-def tiny_adapter(tiny_folder: Path) -> ModelAdapter:
-    """Load the tiny model as the worker does."""
-    adapter = models.load(str(tiny_folder), device="cpu", dtype="auto", threads=TORCH_THREADS)
+def postcard_adapter(postcard_folder: Path) -> ModelAdapter:
+    """Load the bundled model as the worker does."""
+    adapter = models.load(str(postcard_folder), device="cpu", dtype="auto", threads=TORCH_THREADS)
     adapter.warm_up()
     return adapter
 

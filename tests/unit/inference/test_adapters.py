@@ -57,9 +57,9 @@ def draw_with_stock(pipeline: Any, request: DrawRequest) -> Pixels:
 
 
 @pytest.fixture(scope="module")
-def loaded_pipeline(tiny_folder: Path) -> Any:
-    """Load the tiny model as anybody would who knows diffusers and nothing of us."""
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder)
+def loaded_pipeline(postcard_folder: Path) -> Any:
+    """Load the model as anybody would who knows diffusers and nothing of us."""
+    pipeline = StableDiffusionPipeline.from_pretrained(postcard_folder)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -72,8 +72,8 @@ def pipeline(loaded_pipeline: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def whole_call_adapter(tiny_folder: Path) -> ModelAdapter:
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder)
+def whole_call_adapter(postcard_folder: Path) -> ModelAdapter:
+    pipeline = StableDiffusionPipeline.from_pretrained(postcard_folder)
     pipeline.set_progress_bar_config(disable=True)
     return WholeCallAdapter(pipeline, name="whole")
 
@@ -88,38 +88,38 @@ REQUESTS = [
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: f"{one.scheduler}-{one.guidance_scale}-{one.width}")
 def test_the_picture_equals_the_stock_pipelines_bit_for_bit(
-    tiny_adapter: ModelAdapter, pipeline: Any, request_: DrawRequest
+    postcard_adapter: ModelAdapter, pipeline: Any, request_: DrawRequest
 ) -> None:
-    assert np.array_equal(draw(tiny_adapter, request_), draw_with_stock(pipeline, request_))
+    assert np.array_equal(draw(postcard_adapter, request_), draw_with_stock(pipeline, request_))
 
 
 @pytest.mark.parametrize("request_", REQUESTS[:3] + REQUESTS[-2:], ids=lambda one: f"{one.scheduler}-{one.width}")
 def test_a_whole_call_gives_the_same(
-    whole_call_adapter: ModelAdapter, tiny_adapter: ModelAdapter, request_: DrawRequest
+    whole_call_adapter: ModelAdapter, postcard_adapter: ModelAdapter, request_: DrawRequest
 ) -> None:
-    assert np.array_equal(draw(whole_call_adapter, request_), draw(tiny_adapter, request_))
+    assert np.array_equal(draw(whole_call_adapter, request_), draw(postcard_adapter, request_))
 
 
 @pytest.mark.parametrize(
     "changed", [{"prompt": "a boat"}, {"seed": 8}, {"negative_prompt": "rain"}, {"guidance_scale": 3.0}, {"steps": 5}]
 )
-def test_every_parameter_changes_the_picture(tiny_adapter: ModelAdapter, changed: dict[str, object]) -> None:
-    assert not np.array_equal(draw(tiny_adapter, draw_request()), draw(tiny_adapter, draw_request(**changed)))
+def test_every_parameter_changes_the_picture(postcard_adapter: ModelAdapter, changed: dict[str, object]) -> None:
+    assert not np.array_equal(draw(postcard_adapter, draw_request()), draw(postcard_adapter, draw_request(**changed)))
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: f"{one.scheduler}-{one.guidance_scale}-{one.width}")
 def test_looking_at_a_picture_on_its_way_changes_no_bit_of_it(
-    tiny_adapter: ModelAdapter, pipeline: Any, request_: DrawRequest
+    postcard_adapter: ModelAdapter, pipeline: Any, request_: DrawRequest
 ) -> None:
     previews: list[Any] = []
-    latents = tiny_adapter.denoise(
+    latents = postcard_adapter.denoise(
         request_,
-        tiny_adapter.encode(request_),
+        postcard_adapter.encode(request_),
         seed=request_.seed,
-        on_evaluation=lambda _done, _all, sketch: previews.append(tiny_adapter.preview(sketch)),
+        on_evaluation=lambda _done, _all, sketch: previews.append(postcard_adapter.preview(sketch)),
     )
 
-    assert np.array_equal(tiny_adapter.decode(latents), draw_with_stock(pipeline, request_))
+    assert np.array_equal(postcard_adapter.decode(latents), draw_with_stock(pipeline, request_))
     assert len(previews) >= request_.steps
     sides = (request_.height // 2, request_.width // 2, 3)
     assert all(preview.shape == sides for preview in previews)
@@ -127,9 +127,9 @@ def test_looking_at_a_picture_on_its_way_changes_no_bit_of_it(
 
 
 def test_a_decoder_that_cannot_be_stood_in_for_leaves_the_model_without_previews(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    postcard_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter: Any = models.load(str(tiny_folder), device="cpu", dtype="auto", threads=1)
+    adapter: Any = models.load(str(postcard_folder), device="cpu", dtype="auto", threads=1)
     vae = adapter._pipeline.parts.vae
     decode = vae.decode
     # The first picture is that of the warm-up.
@@ -152,28 +152,28 @@ def test_a_decoder_that_cannot_be_stood_in_for_leaves_the_model_without_previews
     assert np.array_equal(draw(adapter, draw_request()), draw(adapter, draw_request()))
 
 
-def test_only_what_has_a_seam_has_previews(tiny_adapter: ModelAdapter, whole_call_adapter: ModelAdapter) -> None:
+def test_only_what_has_a_seam_has_previews(postcard_adapter: ModelAdapter, whole_call_adapter: ModelAdapter) -> None:
     whole_call_adapter.warm_up()
 
-    assert tiny_adapter.traits.previews
+    assert postcard_adapter.traits.previews
     assert not whole_call_adapter.traits.previews
     assert whole_call_adapter.preview(None) is None
 
 
-def test_pictures_have_colour_and_structure(tiny_adapter: ModelAdapter) -> None:
-    picture = draw(tiny_adapter, draw_request(width=128, height=128, steps=10))
+def test_pictures_have_colour_and_structure(postcard_adapter: ModelAdapter) -> None:
+    picture = draw(postcard_adapter, draw_request(width=128, height=128, steps=10))
 
     assert picture.std(axis=(0, 1)).min() > 15
     assert np.abs(picture[..., 0].astype(int) - picture[..., 2]).mean() > 15
 
 
-def test_without_guidance_no_negative_prompt_is_encoded(tiny_adapter: ModelAdapter) -> None:
-    assert tiny_adapter.encode(draw_request(guidance_scale=1.0))["negative_prompt_embeds"] is None
+def test_without_guidance_no_negative_prompt_is_encoded(postcard_adapter: ModelAdapter) -> None:
+    assert postcard_adapter.encode(draw_request(guidance_scale=1.0))["negative_prompt_embeds"] is None
 
 
-def test_a_picture_of_no_numbers_is_refused(tiny_adapter: ModelAdapter, whole_call_adapter: ModelAdapter) -> None:
+def test_a_picture_of_no_numbers_is_refused(postcard_adapter: ModelAdapter, whole_call_adapter: ModelAdapter) -> None:
     with pytest.raises(InvalidOutput):
-        tiny_adapter.decode(torch.full((1, 4, 8, 8), torch.nan))
+        postcard_adapter.decode(torch.full((1, 8, 8, 8), torch.nan))
     with pytest.raises(InvalidOutput):
         whole_call_adapter.decode(np.full((1, 8, 8, 3), np.nan))
 
@@ -193,14 +193,14 @@ def test_errors_of_the_device_are_told_apart() -> None:
         failing_with(RuntimeError("shape mismatch"))
 
 
-def test_a_request_too_large_for_the_memory_fails_as_such(tiny_adapter: ModelAdapter) -> None:
+def test_a_request_too_large_for_the_memory_fails_as_such(postcard_adapter: ModelAdapter) -> None:
     with pytest.raises(OutOfMemory):
-        draw(tiny_adapter, draw_request(width=2**22, height=2**22))
+        draw(postcard_adapter, draw_request(width=2**22, height=2**22))
 
 
-def test_a_pipeline_that_cannot_be_watched_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+def test_a_pipeline_that_cannot_be_watched_is_refused(postcard_folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    shutil.copytree(tiny_folder, broken)
+    shutil.copytree(postcard_folder, broken)
     index = json.loads((broken / models.INDEX_FILE).read_text())
     index["_class_name"] = "DDPMPipeline"
     (broken / models.INDEX_FILE).write_text(json.dumps(index))

@@ -31,8 +31,8 @@ def sd15() -> Traits:
     return traits_of(StableDiffusionLike(PNDMScheduler(skip_prk_steps=True, steps_offset=1)), name="stable-diffusion")
 
 
-def test_the_tiny_model(tiny_adapter: ModelAdapter) -> None:
-    model = model_spec.describe(tiny_adapter.traits, Card(default_steps=20), name="tiny")
+def test_postcard(postcard_adapter: ModelAdapter) -> None:
+    model = model_spec.describe(postcard_adapter.traits, Card(default_steps=20), name="postcard")
 
     assert (model.defaults.width, model.defaults.height, model.defaults.steps) == (128, 128, 20)
     assert (model.width.min, model.width.max, model.width.multiple_of) == (64, 512, 8)

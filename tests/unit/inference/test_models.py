@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 
@@ -7,8 +6,17 @@ import pytest
 from inference import models
 
 
-def test_a_folder_is_found(tiny_folder: Path) -> None:
-    assert models.locate(str(tiny_folder)) == str(tiny_folder)
+def test_the_bundled_model_is_found_from_anywhere(
+    postcard_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "postcard").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    assert models.locate("postcard") == str(postcard_folder)
+
+
+def test_a_folder_is_found(postcard_folder: Path) -> None:
+    assert models.locate(str(postcard_folder)) == str(postcard_folder)
 
 
 @pytest.mark.parametrize("model", ["stabilityai/sd-turbo", "stable-diffusion-v1-5/stable-diffusion-v1-5"])
@@ -16,9 +24,9 @@ def test_a_hub_id_is_taken_as_it_is(model: str) -> None:
     assert models.locate(model) == model
 
 
-@pytest.mark.parametrize("model", ["tiny", "./models/tiny", "/no/such/folder", "~/no-such-folder"])
-def test_a_missing_folder_says_how_to_get_one(model: str) -> None:
-    with pytest.raises(models.ModelUnavailable, match=r"python -m inference\.tiny"):
+@pytest.mark.parametrize("model", ["no-such-model", "./models/mine", "/no/such/folder", "~/no-such-folder"])
+def test_a_missing_folder_says_what_can_be_named(model: str) -> None:
+    with pytest.raises(models.ModelUnavailable, match=r"hub id such as .*, or postcard, which is bundled"):
         models.locate(model)
 
 
@@ -34,9 +42,9 @@ def test_a_single_file_is_refused(tmp_path: Path) -> None:
         models.locate(str(tmp_path / "model.ckpt"))
 
 
-def test_pickles_are_refused(tiny_folder: Path, tmp_path: Path) -> None:
+def test_pickles_are_refused(postcard_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pickled"
-    shutil.copytree(tiny_folder, folder)
+    shutil.copytree(postcard_folder, folder)
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
 
@@ -54,17 +62,17 @@ def test_a_hub_id_that_cannot_be_had_says_what_to_do(monkeypatch: pytest.MonkeyP
     assert "\n" not in str(refused.value)
 
 
-def test_a_device_that_is_not_there_is_refused(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_there_is_refused(postcard_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch  # noqa: PLC0415
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     with pytest.raises(models.ModelUnavailable, match="EASEL_DEVICE"):
-        models.load(str(tiny_folder), device="cuda", dtype="auto", threads=1)
+        models.load(str(postcard_folder), device="cuda", dtype="auto", threads=1)
 
 
-def test_a_card_is_read(tiny_folder: Path, tmp_path: Path) -> None:
-    assert models.read_card(str(tiny_folder)).default_steps == 20
+def test_a_card_is_read(postcard_folder: Path, tmp_path: Path) -> None:
+    assert models.read_card(str(postcard_folder)).default_steps == 20
     assert models.read_card(str(tmp_path)) == models.Card()
     assert models.read_card("org/model") == models.Card()
 
@@ -82,7 +90,9 @@ def test_threads_are_capped_by_what_pays(card: int | None, given: int, used: int
     assert models.Card(max_threads=card).cap_threads(given) == used
 
 
-def test_the_cards_of_built_models_are_lawful(tiny_folder: Path) -> None:
-    card = json.loads((tiny_folder / models.CARD_FILE).read_text())
+@pytest.mark.parametrize("name", models.BUNDLED)
+def test_a_bundled_model_goes_by_its_name_and_holds_safetensors_alone(name: str) -> None:
+    folder = models.BUNDLED[name]
 
-    assert models.read_card(str(tiny_folder)).name == card["name"] == "tiny"
+    assert models.read_card(str(folder)).name == name
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".json", ".md", ".safetensors"}

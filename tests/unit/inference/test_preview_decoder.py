@@ -73,23 +73,26 @@ def test_a_preview_comes_closer_to_the_picture_than_its_mean_colour(levels: int,
     assert error(preview, wanted) < 0.8 * error(wanted.mean(axis=(0, 1)), wanted)
 
 
-def test_what_the_tiny_model_draws_can_be_seen_halfway(tiny_adapter: ModelAdapter) -> None:
+def test_what_postcard_draws_can_be_seen_halfway(postcard_adapter: ModelAdapter) -> None:
     sketches: list[Sketch] = []
     request = draw_request(width=128, height=128, steps=10)
 
-    latents = tiny_adapter.denoise(
-        request, tiny_adapter.encode(request), seed=7, on_evaluation=lambda *evaluation: sketches.append(evaluation[2])
+    latents = postcard_adapter.denoise(
+        request,
+        postcard_adapter.encode(request),
+        seed=7,
+        on_evaluation=lambda *evaluation: sketches.append(evaluation[2]),
     )
 
-    drawn = torch.from_numpy(tiny_adapter.decode(latents) / 127.5 - 1).permute(2, 0, 1)[None]
+    drawn = torch.from_numpy(postcard_adapter.decode(latents) / 127.5 - 1).permute(2, 0, 1)[None]
     wanted = shrunk(drawn, side=64)
     plain = error(wanted.mean(axis=(0, 1)), wanted)
     halfway = sketches[len(sketches) // 2]
-    preview = tiny_adapter.preview(halfway)
+    preview = postcard_adapter.preview(halfway)
     assert preview is not None
     assert error(preview, wanted) < 0.9 * plain
     # What the model takes for the picture tells more than the picture as it is, with its noise.
-    noisy = tiny_adapter.preview(replace(halfway, prediction=halfway.noisy_latents, scheduler=AS_IT_IS))
+    noisy = postcard_adapter.preview(replace(halfway, prediction=halfway.noisy_latents, scheduler=AS_IT_IS))
     assert error(preview, wanted) < 0.9 * error(noisy, wanted)
 
 

@@ -28,29 +28,29 @@ def saved_scheduler(adapter: Any) -> Any:
     return adapter._pipeline.saved_scheduler
 
 
-def test_the_tiny_model_offers_all_but_the_distilled_one(tiny_adapter: ModelAdapter) -> None:
-    assert list(tiny_adapter.traits.schedulers) == FOR_ORDINARY_MODELS
-    assert tiny_adapter.traits.default_scheduler == "ddim"
+def test_postcard_offers_all_but_the_distilled_one(postcard_adapter: ModelAdapter) -> None:
+    assert list(postcard_adapter.traits.schedulers) == FOR_ORDINARY_MODELS
+    assert postcard_adapter.traits.default_scheduler == "dpmpp_2m"
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("name", sorted(schedulers.TABLE))
-def test_every_scheduler_draws(tiny_adapter: ModelAdapter, name: str, steps: int) -> None:
-    assert evaluations(tiny_adapter, scheduler=name, steps=steps) >= steps
+def test_every_scheduler_draws(postcard_adapter: ModelAdapter, name: str, steps: int) -> None:
+    assert evaluations(postcard_adapter, scheduler=name, steps=steps) >= steps
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("name", FOR_ORDINARY_MODELS)
 def test_every_scheduler_takes_the_most_steps_that_are_offered(
-    tiny_adapter: ModelAdapter, name: str, spacing: str
+    postcard_adapter: ModelAdapter, name: str, spacing: str
 ) -> None:
     saved = DDIMScheduler.from_config(
-        saved_scheduler(tiny_adapter).config,
+        saved_scheduler(postcard_adapter).config,
         timestep_spacing=spacing,
     )
     scheduler = schedulers.build(name, saved)
 
-    scheduler.set_timesteps(tiny_adapter.traits.max_steps)
+    scheduler.set_timesteps(postcard_adapter.traits.max_steps)
     latents = torch.ones(1, 4, 8, 8)
     for timestep in scheduler.timesteps[:10]:
         scaled = scheduler.scale_model_input(latents, timestep)
@@ -60,14 +60,14 @@ def test_every_scheduler_takes_the_most_steps_that_are_offered(
 
 
 @pytest.mark.parametrize("name", sorted(schedulers.TABLE))
-def test_a_scheduler_knows_its_name(tiny_adapter: ModelAdapter, name: str) -> None:
-    built = schedulers.build(name, saved_scheduler(tiny_adapter))
+def test_a_scheduler_knows_its_name(postcard_adapter: ModelAdapter, name: str) -> None:
+    built = schedulers.build(name, saved_scheduler(postcard_adapter))
 
     assert schedulers.own_name(built) == name
 
 
-def test_schedulers_share_no_state(tiny_adapter: ModelAdapter) -> None:
-    saved = saved_scheduler(tiny_adapter)
+def test_schedulers_share_no_state(postcard_adapter: ModelAdapter) -> None:
+    saved = saved_scheduler(postcard_adapter)
 
     assert schedulers.build("ddim", saved) is not schedulers.build("ddim", saved)
     assert schedulers.build("ddim", saved) is not saved

@@ -320,9 +320,9 @@ async def test_stopping_ends_the_request_in_hand(start_engine: Start) -> None:
 
 
 async def test_the_real_model_draws_each_picture_as_if_it_were_alone(
-    start_engine: Start, tiny_adapter: ModelAdapter
+    start_engine: Start, postcard_adapter: ModelAdapter
 ) -> None:
-    engine = await start_engine(tiny_adapter)
+    engine = await start_engine(postcard_adapter)
     request = draw_request(scheduler="euler_a", image_count=3, seed=40)
 
     together = (await events_of(engine.draw(request)))[-1]

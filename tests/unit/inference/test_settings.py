@@ -21,6 +21,7 @@ def test_every_field_is_described() -> None:
 def test_wrong_settings_end_with_a_line_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("EASEL_MODEL", " ")
     monkeypatch.setenv("EASEL_SLOTS", "0")
     monkeypatch.setenv("EASEL_MODEL_NAME", "no slug!")
 
@@ -35,7 +36,7 @@ def test_wrong_settings_end_with_a_line_each(
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, "python -m inference.tiny FOLDER"),
+        ({"EASEL_MODEL": ""}, "EASEL_MODEL: name a model: `postcard`, a folder"),
         ({"EASEL_MODEL": "./nowhere"}, "EASEL_MODEL: there is no folder ./nowhere"),
         ({"EASEL_MODEL": "org/model", "EASEL_S3_ENDPOINT": "nonsense"}, "EASEL_S3_ENDPOINT: an S3 endpoint looks like"),
     ],
