@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from inference.models import quieten
 from inference.postcard import evaluate
 from inference.postcard.judge import WEIGHTS_FILE
-from inference.postcard.training import autoencoder, denoiser, judge, pictures, pipeline, recipe, text
+from inference.postcard.training import autoencoder, decoder, denoiser, judge, pictures, pipeline, recipe, text
 from inference.postcard.training.progress import Bars
 
 PICTURES = 30_000
@@ -56,6 +56,7 @@ def train(folder: Path, *, processes: int, bars: Bars) -> Path:
     torch.manual_seed(SEED)
     coding = autoencoder.train(painted, folder=folder, seed=SEED, bars=bars)
     latents = autoencoder.encoded(folder / "latents.pt", coding, painted, bars=bars)
+    coding = decoder.train(coding, painted, latents, folder=folder, seed=SEED, bars=bars)
     torch.manual_seed(SEED)
     reading = text.train_encoder(tokenizer, ideas, folder=folder, seed=SEED, bars=bars)
     torch.manual_seed(SEED)

@@ -24,7 +24,6 @@ WHOLE_FROM = 0.4
 #: Against blur, the differences between neighbours come to count beside the values themselves: from the first of these
 #: shares of the steps on, and fully from the second. Before there are shapes, edges in the wrong place cost more than
 #: none, and would be unlearnt.
-EDGE_WEIGHT = 1.0
 EDGES_FROM, EDGES_FULL = 0.15, 0.5
 #: At first the latents are hardly noisy.
 FIRST_LOG_VARIANCE = -4.0
@@ -64,16 +63,21 @@ def train(pictures: Pictures, *, folder: Path, seed: int, bars: Bars) -> Any:
             posterior = autoencoder.encode(crops).latent_dist
             noise = torch.randn(posterior.mean.shape)
             decoded = autoencoder.decode(posterior.mean + posterior.std * noise).sample.float()
-        difference = decoded - crops
-        picture, square, edge = difference.abs().mean(), difference.square().mean(), _edges(difference)
+        parts = errors(decoded, crops)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
-        edge_weight = EDGE_WEIGHT * min(1.0, max(0.0, (done - EDGES_FROM) / (EDGES_FULL - EDGES_FROM)))
-        loss = picture + square + edge_weight * edge + KL_WEIGHT * kl
-        return {"loss": loss, "picture": picture, "square": square, "edge": edge, "kl": kl}
+        edge_weight = min(1.0, max(0.0, (done - EDGES_FROM) / (EDGES_FULL - EDGES_FROM)))
+        loss = parts["picture"] + parts["square"] + edge_weight * parts["edge"] + KL_WEIGHT * kl
+        return {"loss": loss, **parts, "kl": kl}
 
     trained = loop.train("autoencoder", autoencoder, losses, PLAN, folder=folder, seed=seed, bars=bars)
     _standardise(trained, pictures[:MEASURED])
     return trained
+
+
+def errors(decoded: Tensor, pictures: Tensor) -> Mapping[str, Tensor]:
+    """Measure how far pictures, N x 3 x height x width, are from what they should be: in values, and at edges."""
+    difference = decoded - pictures
+    return {"picture": difference.abs().mean(), "square": difference.square().mean(), "edge": _edges(difference)}
 
 
 def encoded(path: Path, autoencoder: Any, pictures: Pictures, *, bars: Bars) -> Tensor:

@@ -18,6 +18,8 @@ from inference.postcard.judge import Judge
 from inference.postcard.world import Colour, Ground, Shape, Sky, Subject, is_held_out
 from tests.unit.inference.conftest import TORCH_THREADS
 
+pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
+
 MOST_BYTES = 16 * 2**20
 
 Look = Callable[..., Sequence[Shown]]

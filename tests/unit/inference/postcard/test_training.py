@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from inference.postcard.drawing import Drawing, tensor
 from inference.postcard.judge import Judge
 from inference.postcard.training import __main__ as training
-from inference.postcard.training import autoencoder, denoiser, judge, loop, pictures, recipe, text
+from inference.postcard.training import autoencoder, decoder, denoiser, judge, loop, pictures, recipe, text
 from inference.postcard.training.progress import Bars
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
@@ -159,7 +159,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training, "PICTURES", 8)
-        for part in (judge, autoencoder, text, denoiser):
+        for part in (judge, autoencoder, decoder, text, denoiser):
             patched.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
         return training.train(folder, processes=1, bars=Bars.silent())
 
@@ -180,7 +180,7 @@ def test_a_model_that_is_trained_is_not_trained_again(trained: Path, monkeypatch
     written = latents.stat().st_mtime_ns
     monkeypatch.setattr(loop.Plan, "rate", refuse)
     monkeypatch.setattr(training, "PICTURES", 8)
-    for part in (judge, autoencoder, text, denoiser):
+    for part in (judge, autoencoder, decoder, text, denoiser):
         monkeypatch.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
 
     assert training.train(trained.parent, processes=1, bars=Bars.silent()) == trained
@@ -199,6 +199,18 @@ def test_latents_have_unit_variance_and_pictures_stay_as_they_were(trained: Path
     torch.testing.assert_close(latents.mean(dim=(0, 2, 3)), torch.zeros(8), atol=0.05, rtol=0)
     torch.testing.assert_close(latents.std(dim=(0, 2, 3)), torch.ones(8), atol=0.05, rtol=0)
     torch.testing.assert_close(coding.decode(latents).sample, before, atol=0.05, rtol=0)
+
+
+def test_finishing_the_decoder_leaves_the_encoder_alone(trained: Path) -> None:
+    def weights(name: str) -> Mapping[str, Tensor]:
+        averaged: Mapping[str, Tensor] = torch.load(trained.parent / f"{name}.pt", weights_only=True)["average"]
+        return averaged
+
+    before, after = weights("autoencoder"), weights("decoder")
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    # The layers between hold the mean and spread of the latents now.
+    parts = {name.split(".")[1] for name in changed if name != "n_averaged"}
+    assert parts == {"decoder", "quant_conv", "post_quant_conv"}
 
 
 def test_bad_arguments_are_refused_at_once(tmp_path: Path) -> None:
