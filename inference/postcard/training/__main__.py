@@ -12,10 +12,13 @@ from safetensors.torch import save_file
 from inference.models import quieten
 from inference.postcard import evaluate
 from inference.postcard.judge import WEIGHTS_FILE
-from inference.postcard.training import autoencoder, decoder, denoiser, judge, pictures, pipeline, recipe, text
+from inference.postcard.training import autoencoder, decoder, denoiser, judge, pipeline, recipe, text
+from inference.postcard.training.pictures import Album
 from inference.postcard.training.progress import Bars
 
 PICTURES = 30_000
+#: Those the judge learns from are others.
+JUDGED = 12_000
 SEED = 1
 
 
@@ -45,18 +48,20 @@ def train(folder: Path, *, processes: int, bars: Bars) -> Path:
         OtherRecipe: what is in the folder was begun by other code.
     """
     recipe.check(folder, seed=SEED)
-    seed = f"postcard {SEED}"
     bars.say(f"Training postcard in {folder}, with seed {SEED}.")
-    painted = pictures.painted(folder / "pictures.u8", PICTURES, seed=seed, bars=bars, processes=processes)
-    ideas = pictures.ideas(PICTURES, seed=seed)
-    tokenizer = text.tokenizer(folder / "tokenizer", seed=seed)
+    others = Album(seed=f"judge {SEED}", imagine=judge.imagine_any)
+    judged = others.painted(folder / "judged.u8", JUDGED, bars=bars, processes=processes)
     # What a network starts with does not depend on whether the ones before it were there already.
     torch.manual_seed(SEED)
-    looking = judge.train(painted, ideas, folder=folder, seed=SEED, bars=bars)
+    looking = judge.train(judged, others.ideas(JUDGED), folder=folder, seed=SEED, bars=bars)
+
+    album = Album(seed=f"postcard {SEED}")
+    painted = album.painted(folder / "pictures.u8", PICTURES, bars=bars, processes=processes)
     torch.manual_seed(SEED)
     coding = autoencoder.train(painted, folder=folder, seed=SEED, bars=bars)
     latents = autoencoder.encoded(folder / "latents.pt", coding, painted, bars=bars)
     coding = decoder.train(coding, painted, latents, folder=folder, seed=SEED, bars=bars)
+    ideas, tokenizer = album.ideas(PICTURES), text.tokenizer(folder / "tokenizer", album)
     torch.manual_seed(SEED)
     reading = text.train_encoder(tokenizer, ideas, folder=folder, seed=SEED, bars=bars)
     torch.manual_seed(SEED)

@@ -17,7 +17,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from inference.postcard.aspects import ASPECTS, classes, said_in
 from inference.postcard.captions import describe
-from inference.postcard.training import loop, pictures
+from inference.postcard.training import loop
+from inference.postcard.training.pictures import Album
 from inference.postcard.training.progress import Bars
 from inference.postcard.world import Idea
 
@@ -28,23 +29,23 @@ EMBEDDING_SIZE = 160
 CAPTIONS = 40_000
 
 
-def tokenizer(folder: Path, *, seed: str) -> Any:
+def tokenizer(folder: Path, album: Album) -> Any:
     """Give the tokenizer out of a folder, or train it into it: what was trained with it knows its numbers."""
     if not folder.is_dir():
         unfinished = folder.with_suffix(".part")
-        train_tokenizer(seed=seed).save_pretrained(unfinished)
+        train_tokenizer(album).save_pretrained(unfinished)
         unfinished.rename(folder)
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def train_tokenizer(*, seed: str) -> Any:
+def train_tokenizer(album: Album) -> Any:
     """Learn from captions which letters belong together: a word of the world becomes one token, others several."""
     characters = sorted(ByteLevel.alphabet())
     tokens = [*characters, *(character + "</w>" for character in characters), "<|startoftext|>", "<|endoftext|>"]
     bytes_alone = CLIPTokenizer(
         vocab={token: number for number, token in enumerate(tokens)}, merges=[], model_max_length=MAX_TOKENS
     )
-    return bytes_alone.train_new_from_iterator(_captions(seed), VOCABULARY, length=CAPTIONS, show_progress=False)
+    return bytes_alone.train_new_from_iterator(_captions(album), VOCABULARY, length=CAPTIONS, show_progress=False)
 
 
 def build_encoder(tokenizer: Any) -> Any:
@@ -100,6 +101,6 @@ def caption(idea: Idea, random: Random) -> str:
     return describe(idea, random, held_out=False)
 
 
-def _captions(seed: str) -> Iterator[str]:
+def _captions(album: Album) -> Iterator[str]:
     for number in range(CAPTIONS):
-        yield caption(pictures.idea(number, seed=seed), Random(f"{seed} vocabulary {number}"))
+        yield caption(album.idea(number), Random(f"{album.seed} vocabulary {number}"))

@@ -18,6 +18,7 @@ from inference.postcard.drawing import Drawing, tensor
 from inference.postcard.judge import Judge
 from inference.postcard.training import __main__ as training
 from inference.postcard.training import autoencoder, decoder, denoiser, judge, loop, pictures, recipe, text
+from inference.postcard.training.pictures import Album
 from inference.postcard.training.progress import Bars
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
@@ -104,17 +105,18 @@ def test_the_rate_rises_stays_and_falls() -> None:
 
 def test_painting_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
     file = tmp_path / "pictures.u8"
+    album = Album(seed="s")
 
-    painted = pictures.painted(file, 3, seed="s", bars=Bars.silent(), processes=1, chunk=2)
+    painted = album.painted(file, 3, bars=Bars.silent(), processes=1, chunk=2)
     assert painted.shape == (3, 128, 128, 3)
     # Half a chunk more was written when it was stopped.
     with file.open("ab") as half_written:
         half_written.write(b"\0" * 1000)
-    more = pictures.painted(file, 6, seed="s", bars=Bars.silent(), processes=1, chunk=2)
+    more = album.painted(file, 6, bars=Bars.silent(), processes=1, chunk=2)
 
     assert file.stat().st_size == 6 * pictures.PICTURE_BYTES
     for number in range(6):
-        assert np.array_equal(more[number], pictures.paint_number(number, seed="s"))
+        assert np.array_equal(more[number], album.paint(number))
 
 
 def test_a_folder_is_not_shared_by_different_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +161,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(training, "PICTURES", 8)
+        patched.setattr(training, "JUDGED", 8)
         for part in (judge, autoencoder, decoder, text, denoiser):
             patched.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
         return training.train(folder, processes=1, bars=Bars.silent())
@@ -180,6 +183,7 @@ def test_a_model_that_is_trained_is_not_trained_again(trained: Path, monkeypatch
     written = latents.stat().st_mtime_ns
     monkeypatch.setattr(loop.Plan, "rate", refuse)
     monkeypatch.setattr(training, "PICTURES", 8)
+    monkeypatch.setattr(training, "JUDGED", 8)
     for part in (judge, autoencoder, decoder, text, denoiser):
         monkeypatch.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
 
@@ -188,7 +192,7 @@ def test_a_model_that_is_trained_is_not_trained_again(trained: Path, monkeypatch
 
 
 def test_latents_have_unit_variance_and_pictures_stay_as_they_were(trained: Path) -> None:
-    painted = pictures.painted(trained.parent / "pictures.u8", 8, seed="postcard 1", bars=Bars.silent())
+    painted = Album(seed="postcard 1").painted(trained.parent / "pictures.u8", 8, bars=Bars.silent())
     torch.manual_seed(3)
     coding = autoencoder.build().eval().requires_grad_(requires_grad=False)
     before = coding.decode(coding.encode(tensor(painted)).latent_dist.mean).sample
@@ -237,7 +241,7 @@ def test_bad_arguments_are_refused_at_once(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> object:
-    return text.train_tokenizer(seed="s")
+    return text.train_tokenizer(Album(seed="s"))
 
 
 def test_words_of_the_world_are_one_token_and_others_are_several(tokenizer: object) -> None:
