@@ -42,8 +42,12 @@ chaos: install ## Break everything at random 200 times under load, and look for 
 	@$(BIN)/python -m tests.chaos --kills 200 $(ARGS)
 
 .PHONY: train
-train: install ## Train the bundled model from nothing into build/postcard/model, or go on where it was stopped
-	@$(BIN)/python -m inference.postcard.training build/postcard $(ARGS)
+train: install ## Train the bundled model from nothing into .training/model, or go on where it was stopped
+	@$(BIN)/python -m inference.postcard.training .training $(ARGS)
+
+.PHONY: evaluate
+evaluate: install ## Measure whether the bundled model draws what it is asked; ARGS="--model .training/model" for another
+	@$(BIN)/python -m inference.postcard.evaluate --check $(ARGS)
 
 .PHONY: check
 check: install ## Lint, types, architecture, protos, reference
@@ -70,6 +74,7 @@ reference: install ## Write docs/reference anew, from protos, settings, metrics 
 .PHONY: pictures
 pictures: install ## Draw the README's pictures anew, from real runs
 	$(BIN)/python docs/pictures/terminal.py docs/pictures/demo.svg -- make demo
+	$(BIN)/python -m inference.postcard.sheet docs/pictures/postcard.png
 	$(BIN)/python docs/pictures/terminal.py --last 12 docs/pictures/test.svg -- make test
 
 .PHONY: install

@@ -23,6 +23,8 @@ CARD_FILE = "easel.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PIPELINES_WITH_SEAM = ("StableDiffusionPipeline",)
 
+#: What diffusers raises for a folder that is not as it should be.
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, AttributeError, KeyError)
 #: What the libraries below raise when they cannot reach the hub.
 _OUT_OF_REACH = frozenset({"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError", "ConnectionError"})
 
@@ -191,7 +193,7 @@ def _load_pipeline(model: str, *, dtype: Any) -> Any:
             safety_checker=None,
             requires_safety_checker=False,
         )
-    except (OSError, ValueError, RuntimeError, ImportError, AttributeError, KeyError) as error:
+    except LOADING_ERRORS as error:
         raise ModelUnavailable(_explain(model, error)) from error
 
 

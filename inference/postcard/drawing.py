@@ -11,6 +11,8 @@ from inference import models
 from inference.postcard.painting.canvas import Pixels
 
 MODEL = "postcard"
+#: For a model whose card names none.
+STEPS, GUIDANCE_SCALE = 20, 4.0
 
 
 class Drawing:
@@ -20,22 +22,27 @@ class Drawing:
         """Load a model by its name or folder.
 
         Raises:
-            ModelUnavailable: there is none.
+            ModelUnavailable: there is none, or it cannot be loaded.
         """
         self.folder = models.locate(model)
         card = models.read_card(self.folder)
-        self.steps, self.guidance_scale = card.default_steps or 20, card.default_guidance_scale or 4.0
+        self.steps, self.guidance_scale = card.default_steps or STEPS, card.default_guidance_scale or GUIDANCE_SCALE
         models.quieten(offline=True)
         from diffusers import StableDiffusionPipeline  # noqa: PLC0415  # only once it is kept quiet
 
-        self._pipeline: Any = StableDiffusionPipeline.from_pretrained(self.folder)
+        try:
+            self._pipeline: Any = StableDiffusionPipeline.from_pretrained(self.folder)
+        except models.LOADING_ERRORS as error:
+            raise models.ModelUnavailable(f"{model} cannot be loaded: {error!r}") from error
         self._pipeline.set_progress_bar_config(disable=True)
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int], *, negative_prompt: str = "") -> list[Pixels]:
-        """Draw prompts in one batch, each with a seed of its own."""
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], *, negative_prompts: Sequence[str] | None = None
+    ) -> list[Pixels]:
+        """Draw prompts in one batch, each with a seed of its own, and a negative prompt if there are any."""
         pictures = self._pipeline(
             list(prompts),
-            negative_prompt=[negative_prompt] * len(prompts),
+            negative_prompt=list(negative_prompts or [""] * len(prompts)),
             num_inference_steps=self.steps,
             guidance_scale=self.guidance_scale,
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],

@@ -4,9 +4,11 @@ import itertools
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from inference.models import ModelUnavailable
 from inference.postcard.aspects import ASPECTS, Shown
 
 WEIGHTS_FILE = "judge.safetensors"
@@ -29,10 +31,17 @@ class Judge(nn.Module):  # type: ignore[misc]  # torch is not looked into
 
     @classmethod
     def load(cls, folder: Path) -> "Judge":
-        """Load one that was trained."""
+        """Load one that was trained.
+
+        Raises:
+            ModelUnavailable: there is none, or it is of other code.
+        """
         judge = cls()
-        weights = load_file(folder / WEIGHTS_FILE)
-        judge.load_state_dict({name: weight.float() for name, weight in weights.items()})
+        try:
+            weights = load_file(folder / WEIGHTS_FILE)
+            judge.load_state_dict({name: weight.float() for name, weight in weights.items()})
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise ModelUnavailable(f"{folder / WEIGHTS_FILE} is no judge: {error}") from error
         judge.eval()
         return judge
 

@@ -5,6 +5,7 @@ what stands beside them.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 from inference.postcard.world import Colour, Ground, Shape, Sky, Subject
 
@@ -33,7 +34,7 @@ GROUNDS: Mapping[Ground, Sequence[tuple[str, str]]] = {
     ),
     Ground.HILLS: (
         ("hills", "in the"), ("green hills", "among"), ("hill", "on a"), ("hillside", "on a"), ("valley", "in a"),
-        ("meadow", "on a"), ("countryside", "in the"), ("rolling hills", "over"), ("grass", "on the"),
+        ("meadow", "on a"), ("countryside", "in the"), ("rolling hills", "among"), ("grass", "on the"),
         ("green land", "on"),
     ),
     Ground.MOUNTAINS: (
@@ -57,7 +58,7 @@ GROUNDS: Mapping[Ground, Sequence[tuple[str, str]]] = {
         ("dark forest", "in a"), ("pine forest", "in the"), ("green forest", "by a"), ("jungle", "in the"),
     ),
     Ground.CITY: (
-        ("city", "in the"), ("city", "in a"), ("town", "in a"), ("downtown", ""), ("skyline", "before a"),
+        ("city", "in the"), ("city", "in a"), ("town", "in a"), ("downtown area", "in the"), ("skyline", "before a"),
         ("skyscrapers", "among"), ("street", "on a"), ("big city", "in a"), ("tall buildings", "among"),
         ("metropolis", "in the"),
     ),
@@ -146,16 +147,16 @@ TAGS = tuple(
     with best wishes, please
     """.split(",")
 )
-#: Names of places and of makers begin so, and end so; nobody knows them all, and none of them means a thing.
+#: Names of places begin so, may go on so, and end so; nobody knows them all, and none of them means a thing.
 NAME_STARTS = tuple(
     """al an ar bar bel ber bor bra bri cal car cor dal dor el er fal fen gal gar gor hal har hel ing jor kal kar ken
     kor lan lar lin lo mal mar mel mon mor nor ol or pal par pen per quin ral ran ros ru sal san sel sha sol sta tal
     tan tar tor tri ul val var ven ver vil vor wal wen wil yor zan zel""".split()
 )
+NAME_MIDDLES = ("", "a", "e", "en")
 NAME_ENDS = tuple(
-    """a an ara berg by den don dor e ell en er eth ford gen ham heim ia ica il in ingen io is ka ke la land lo lle mar
-    mere mont mouth na nau ne nia nne o ol on or os ra ran re ria rin ro sk son stadt stein th ton tor um us va vik
-    ville wald well wick y""".split()
+    """berg dorf don ford gen ham heim holm ica inge land lande mare mere mont mouth nau nesse nia rath rine rona stadt
+    stein ster sund thal thorpe toft vik vila ville wald wick witz worth zell""".split()
 )
 
 #: What only the evaluation says: adjectives, styles, tags and names of which training never hears.
@@ -184,7 +185,7 @@ HELD_OUT_NAMES = tuple(
     loire tuscany bavaria cornwall provence patagonia kyoto devon sicily oslo vermont burgundy galway umbria quebec
     """.split()
 )
-#: All words that mean something or are held out: no made-up name may be one of them.
+#: All words that mean something or are held out.
 WORDS = frozenset(
     word
     for phrases in (
@@ -204,3 +205,4 @@ WORDS = frozenset(
     for phrase in phrases
     for word in phrase.split()
 )
+NAMES = tuple(sorted({"".join(parts) for parts in product(NAME_STARTS, NAME_MIDDLES, NAME_ENDS)} - WORDS))

@@ -1,8 +1,11 @@
 """What there is in the small world that the model knows."""
 
+import functools
 import hashlib
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields, replace
 from enum import StrEnum
 from random import Random
 from typing import TypeAlias, TypeVar
@@ -157,18 +160,23 @@ def imagine(random: Random) -> Idea:
 
 
 def imagine_held_out(random: Random) -> Idea:
-    """Think of a scene of a combination that is held out, with all of it chosen evenly, and said."""
+    """Think of a scene of a combination that is held out, with all of it said.
+
+    Colours and shapes are chosen evenly; subjects and grounds as evenly as can be, since more is held out of some.
+    """
     scene: Scene
-    while True:
-        if random.random() < FIGURES:
-            colour, background = random.sample(list(Colour), 2)
-            scene = Figure(shape=_any(random, Shape), colour=colour, background=background)
-        else:
-            subject = _any(random, Subject)
-            colour_said = _colour(random, subject, said=True)
-            scene = Landscape(sky=_any(random, Sky), ground=_any(random, Ground), subject=subject, colour=colour_said)
-        if is_held_out(scene):
-            return Idea(scene=scene, said=_sayable(scene))
+    if random.random() < FIGURES:
+        scene = random.choice(_held_out_figures(_any(random, Shape)))
+    else:
+        landscapes, weights = _held_out_landscapes()
+        (landscape,) = random.choices(landscapes, weights)
+        scene = replace(landscape, colour=_colour(random, landscape.subject, said=True))
+    return Idea(scene=scene, said=_sayable(scene))
+
+
+def imagine_any(random: Random) -> Idea:
+    """Think of a scene for the judge to learn from: as often as not of what is held out, which it is to judge."""
+    return random.choice((imagine, imagine_held_out))(random)
 
 
 def is_held_out(scene: Scene) -> bool:
@@ -183,6 +191,28 @@ def is_held_out(scene: Scene) -> bool:
                 return False
             combination = " ".join(astuple(scene))
     return hashlib.sha256(combination.encode()).digest()[0] % HELD_OUT_EVERY == 0
+
+
+@functools.cache
+def _held_out_landscapes() -> tuple[Sequence[Landscape], Sequence[float]]:
+    """Make all landscapes that training never sees, without colours, and say how often each is to be asked for."""
+    made = itertools.starmap(_landscape_of, itertools.product(Sky, Ground, Subject))
+    landscapes = [landscape for landscape in made if is_held_out(landscape)]
+    subjects = Counter(landscape.subject for landscape in landscapes)
+    grounds = Counter(landscape.ground for landscape in landscapes)
+    return landscapes, [1 / subjects[one.subject] + 1 / grounds[one.ground] for one in landscapes]
+
+
+@functools.cache
+def _held_out_figures(shape: Shape) -> Sequence[Figure]:
+    """Make all figures of a shape that training never sees."""
+    pairs = itertools.permutations(Colour, 2)
+    figures = [Figure(shape=shape, colour=colour, background=background) for colour, background in pairs]
+    return [figure for figure in figures if is_held_out(figure)]
+
+
+def _landscape_of(sky: Sky, ground: Ground, subject: Subject) -> Landscape:
+    return Landscape(sky=sky, ground=ground, subject=subject, colour=None)
 
 
 def _figure(random: Random) -> Idea:
@@ -215,7 +245,7 @@ def _colour(random: Random, subject: Subject | None, *, said: bool) -> Colour | 
 
 
 def _sayable(scene: Scene) -> frozenset[str]:
-    return frozenset(name for name in scene.__slots__ if getattr(scene, name) is not None)
+    return frozenset(field.name for field in fields(scene) if getattr(scene, field.name) is not None)
 
 
 def _any(random: Random, kind: type[Kind]) -> Kind:

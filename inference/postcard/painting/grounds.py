@@ -10,6 +10,8 @@ from inference.postcard.world import Ground
 
 #: How finely the lines of hills and waves are drawn.
 STEPS = 48
+#: How much each of two waves gives to a rolling line, and how often it turns across the picture.
+ROLLS = ((0.7, (0.7, 1.4)), (0.3, (1.8, 3.0)))
 
 WATER: Paint = (0.12, 0.42, 0.70)
 FOAM: Paint = (0.94, 0.98, 1.0)
@@ -149,10 +151,6 @@ def _rolling(canvas: Canvas, random: Random, *, y: float, height: float, paint: 
         rise = sum(size * math.sin(2 * math.pi * turns * x + start) for size, turns, start in waves)
         line.append((x, y + rise))
     canvas.polygon([*line, (1.0, 1.0), (0.0, 1.0)], paint)
-
-
-#: How much each of two waves gives to a rolling line, and how often it turns across the picture.
-ROLLS = ((0.7, (0.7, 1.4)), (0.3, (1.8, 3.0)))
 
 
 def _waves(canvas: Canvas, random: Random, *, y: float, size: float) -> None:

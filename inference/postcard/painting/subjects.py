@@ -25,12 +25,12 @@ FOOT, FOOT_SPREAD = 0.87, 0.025
 
 def paint(canvas: Canvas, subject: Subject, colour: Colour | None, random: Random, *, x: float, ground: Ground) -> None:
     """Paint a subject around `x`, in its colour if it has one; on the sea, what does not float gets a rock."""
-    paint = paint_of(colour, random) if colour is not None else LEAVES
+    coat = paint_of(colour, random) if colour is not None else LEAVES
     foot = FOOT + random.uniform(-FOOT_SPREAD, FOOT_SPREAD)
     if ground is Ground.SEA and subject in ON_ROCKS:
         canvas.disc(x, foot + 0.02, 0.3, (0.42, 0.40, 0.38), flatten=0.22)
         canvas.disc(x - 0.04, foot + 0.01, 0.22, (0.50, 0.48, 0.45), flatten=0.2)
-    SUBJECTS[subject](canvas, random, x, foot, paint)
+    SUBJECTS[subject](canvas, random, x, foot, coat)
 
 
 def _castle(canvas: Canvas, random: Random, x: float, foot: float, paint: Paint) -> None:

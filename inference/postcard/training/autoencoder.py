@@ -95,10 +95,10 @@ def encoded(path: Path, autoencoder: Any, pictures: Pictures, *, bars: Bars) -> 
 def encode(autoencoder: Any, pictures: Pictures, *, bars: Bars) -> Tensor:
     """Encode pictures, N x 128 x 128 x 3, to the means of their latents, N x 8 x 16 x 16."""
     latents = []
-    starts = range(0, len(pictures), ENCODED_AT_ONCE)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), bars.task("encode", len(starts)) as bar:
-        for start in starts:
-            batch = tensor(pictures[start : start + ENCODED_AT_ONCE])
+    firsts = range(0, len(pictures), ENCODED_AT_ONCE)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), bars.task("encode", len(firsts)) as bar:
+        for first in firsts:
+            batch = tensor(pictures[first : first + ENCODED_AT_ONCE])
             latents.append(autoencoder.encode(batch).latent_dist.mean.float())
             bar.advance()
     return torch.cat(latents)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from random import Random
 
 import torch
 from torch import Tensor
@@ -14,19 +13,11 @@ from inference.postcard.judge import Judge
 from inference.postcard.training import loop
 from inference.postcard.training.pictures import Pictures
 from inference.postcard.training.progress import Bars
-from inference.postcard.world import Idea, imagine, imagine_held_out
+from inference.postcard.world import Idea
 
 PLAN = loop.Plan(steps=1500, batch=48, learning_rate=1e-3)
 #: What is drawn is never quite as clean as what is painted: so noise, blur and brightness vary.
 NOISE, BRIGHTNESS, BLURRED = 0.06, 0.06, 0.3
-
-#: So many of its pictures are of combinations that are held out from the model: it is to judge those.
-HELD_OUT = 0.5
-
-
-def imagine_any(random: Random) -> Idea:
-    """Think of a scene for the judge to learn from."""
-    return imagine_held_out(random) if random.random() < HELD_OUT else imagine(random)
 
 
 def train(pictures: Pictures, ideas: Sequence[Idea], *, folder: Path, seed: int, bars: Bars) -> Judge:

@@ -1,10 +1,13 @@
 """The loop that each network is trained in: it goes on where it was stopped, and gives the running average."""
 
 import json
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TypeVar
 
 import torch
@@ -50,7 +53,8 @@ Losses = Callable[[float], Mapping[str, Tensor]]
 def train(name: str, network: Network, losses: Losses, plan: Plan, *, folder: Path, seed: int, bars: Bars) -> Network:
     """Train a network to the end of its plan, and give the average of its weights over the last steps.
 
-    A run that was stopped goes on from its last checkpoint, and ends as if it had not been stopped.
+    A run that was stopped goes on from its last checkpoint, and ends as if it had not been stopped. Ctrl-C stops it
+    after the step in hand, and loses none.
     """
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.average_decay))
     optimizer = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
@@ -58,7 +62,7 @@ def train(name: str, network: Network, losses: Losses, plan: Plan, *, folder: Pa
     first = checkpoint.load()
     network.train()
     log = Log(folder / f"{name}.jsonl", first=first)
-    with bars.task(name, plan.steps, first) as bar:
+    with bars.task(name, plan.steps, first) as bar, _interrupts_held_back() as interrupted:
         saved = time.monotonic()
         figures: Mapping[str, float] = {}
         for step in range(first, plan.steps):
@@ -76,10 +80,11 @@ def train(name: str, network: Network, losses: Losses, plan: Plan, *, folder: Pa
                 figures = {key: float(value.detach()) for key, value in parts.items()}
                 log.write(step, figures)
             bar.advance(**figures)
-            if time.monotonic() > saved + SAVE_SECONDS:
+            if interrupted() or step + 1 == plan.steps or time.monotonic() > saved + SAVE_SECONDS:
                 checkpoint.save(step + 1)
                 saved = time.monotonic()
-    checkpoint.save(plan.steps)
+            if interrupted():
+                raise KeyboardInterrupt
     module: Network = average.module
     module.eval().requires_grad_(requires_grad=False)
     return module
@@ -113,11 +118,13 @@ class Log:
     """The losses now and then, a JSON object a line, with the seconds of work up to there."""
 
     def __init__(self, path: Path, *, first: int) -> None:
-        """Go on with a log; what was written of steps that are done once more is dropped."""
+        """Go on with a log; what was written of steps that are done once more is dropped, and what was half written."""
         self._path = path
-        lines = path.read_text().splitlines() if path.is_file() else []
-        kept = [line for line in map(json.loads, lines) if line["step"] < first]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+        kept = [line for line in (json.loads(line) for line in lines if line.endswith("}\n")) if line["step"] < first]
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        unfinished.replace(path)
         self._began = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 
     def write(self, step: int, figures: Mapping[str, float]) -> None:
@@ -125,3 +132,14 @@ class Log:
         line = {"step": step, "seconds": round(time.monotonic() - self._began, 1), **figures}
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[Callable[[], bool]]:
+    """Have Ctrl-C only be remembered: in the middle of a step there is nothing that could be saved."""
+    interrupted = Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -2,6 +2,7 @@
 
 import functools
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +60,16 @@ class Album:
     ) -> Iterator[Pictures]:
         if not firsts:
             return
-        with multiprocessing.get_context("spawn").Pool(processes) as pool, bars.task("paint", len(firsts)) as bar:
+        painters = multiprocessing.get_context("spawn").Pool(processes, initializer=_ignore_interrupts)
+        with painters as pool, bars.task("paint", len(firsts)) as bar:
             for pictures in pool.imap(functools.partial(self._paint_chunk, count=count), firsts):
                 yield pictures
                 bar.advance()
 
     def _paint_chunk(self, first: int, *, count: int) -> Pictures:
         return np.stack([self.paint(number) for number in range(first, first + count)])
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the process that waits for the pictures, and ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

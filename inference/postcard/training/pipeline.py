@@ -19,11 +19,11 @@ CARD = {
 }
 
 
-def save(folder: Path, *, autoencoder: Any, denoiser: Any, text_encoder: Any, tokenizer: Any) -> None:
+def save(folder: Path, *, vae: Any, unet: Any, text_encoder: Any, tokenizer: Any) -> None:
     """Write a folder that `StableDiffusionPipeline.from_pretrained` loads, its weights in half precision."""
     pipeline = StableDiffusionPipeline(
-        vae=autoencoder,
-        unet=denoiser,
+        vae=vae,
+        unet=unet,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         scheduler=build_scheduler(),
@@ -36,6 +36,12 @@ def save(folder: Path, *, autoencoder: Any, denoiser: Any, text_encoder: Any, to
     config = folder / "text_encoder" / "config.json"
     _write(config, {**json.loads(config.read_text(encoding="utf-8")), "dtype": "float32"})
     _write(folder / CARD_FILE, CARD)
+
+
+def make_readable(folder: Path) -> None:
+    """Let everybody read what is in a folder: safetensors writes files for their owner alone."""
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ class Bars:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, soft_wrap=True)
 
 
 class Bar:
@@ -62,5 +62,5 @@ class Bar:
             self._line_due = time.monotonic() + LINE_SECONDS
             task = self._progress.tasks[self._id]
             self._progress.console.print(
-                f"{task.description} {task.completed:.0f}/{task.total:.0f}  {shown}", highlight=False
+                f"{task.description} {task.completed:.0f}/{task.total:.0f}  {shown}", highlight=False, soft_wrap=True
             )

@@ -3,8 +3,9 @@
 import hashlib
 from pathlib import Path
 
-#: All that decides what comes out, beside the libraries.
+#: All that decides what comes out, beside the libraries, is in this folder; and these are there, too, which do not.
 SOURCES = Path(__file__).parent.parent
+WITHOUT_EFFECT = frozenset({"evaluate.py", "sheet.py", "progress.py", "recipe.py", "__main__.py"})
 RECIPE_FILE = "recipe"
 
 
@@ -32,5 +33,6 @@ def check(folder: Path, *, seed: int) -> None:
 def _fingerprint(seed: int) -> str:
     digest = hashlib.sha256(str(seed).encode())
     for path in sorted(SOURCES.rglob("*.py")):
-        digest.update(path.read_bytes())
+        if path.name not in WITHOUT_EFFECT:
+            digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -36,7 +36,8 @@ def look(drawing: Drawing, postcard_folder: Path) -> Look:
     judge = Judge.load(postcard_folder)
 
     def look(prompts: Sequence[str], *, negative_prompt: str = "") -> Sequence[Shown]:
-        return judge.look(tensor(drawing.draw(prompts, range(len(prompts)), negative_prompt=negative_prompt)))
+        negative_prompts = [negative_prompt] * len(prompts)
+        return judge.look(tensor(drawing.draw(prompts, range(len(prompts)), negative_prompts=negative_prompts)))
 
     return look
 
@@ -121,14 +122,15 @@ def test_the_evaluation_says_how_good_it_is(monkeypatch: pytest.MonkeyPatch, tmp
     assert ended.value.code == 0
     report = json.loads(file.read_text())
     assert report["prompts"] == 20 == report["landscapes"]["prompts"] + report["figures"]["prompts"]
-    for name in evaluate.BOUNDS:
+    for name in (*evaluate.BOUNDS, "kept_away"):
         assert 0.6 <= report[name] <= 1
     assert report["seconds"] > 0
 
 
 @pytest.mark.parametrize(("sky", "seconds", "missed"), [(0.96, 1.0, False), (0.94, 1.0, True), (0.96, 1.6, True)])
 def test_a_missed_bound_is_told(sky: float, seconds: float, missed: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    report = {**dict.fromkeys(evaluate.BOUNDS, 1.0), "sky": sky, "seconds": seconds, "prompts": 9, "steps": 20}
+    numbers = {"sky": sky, "seconds": seconds, "prompts": 9, "steps": 20, "everything": 0.5, "kept_away": 0.5}
+    report = {**dict.fromkeys(evaluate.BOUNDS, 1.0), **numbers}
 
     assert evaluate.show(report) == missed
     assert ("NO" in capsys.readouterr().out) == missed
@@ -139,3 +141,5 @@ def test_the_evaluation_counts_only_what_was_asked_for() -> None:
     shown = [{"sky": Sky.DAY, "ground": Ground.SEA, "subject": Shape.HEART, "colour": Colour.RED, "background": None}]
 
     assert evaluate.shares(asked, shown) == {"sky": 1.0, "subject": 0.0, "colour": 0.5}
+    assert not evaluate.is_as_asked(asked[0], shown[0])
+    assert evaluate.is_as_asked(asked[0], {**asked[0], "ground": Ground.SEA})

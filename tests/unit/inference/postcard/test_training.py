@@ -2,9 +2,9 @@
 
 import io
 import json
-import subprocess
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +14,12 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from inference.models import ModelUnavailable
+from inference.postcard import evaluate, sheet
 from inference.postcard.drawing import Drawing, tensor
 from inference.postcard.judge import Judge
 from inference.postcard.training import __main__ as training
-from inference.postcard.training import autoencoder, decoder, denoiser, judge, loop, pictures, recipe, text
+from inference.postcard.training import autoencoder, decoder, denoiser, judge, loop, pictures, recipe, run, text
 from inference.postcard.training.pictures import Album
 from inference.postcard.training.progress import Bars
 
@@ -38,6 +40,7 @@ class Run:
         self.network = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 1))
         self._folder, self._stop_at = folder, stop_at
         self.shares: list[float] = []
+        self.on_step: Callable[[], None] = lambda: None
 
     def train(self) -> Mapping[str, Tensor]:
         trained = loop.train("line", self.network, self._losses, PLAN, folder=self._folder, seed=5, bars=Bars.silent())
@@ -48,6 +51,7 @@ class Run:
         if len(self.shares) == self._stop_at:
             raise Stopped
         self.shares.append(done)
+        self.on_step()
         given = torch.randn(PLAN.batch, 3)
         return {"loss": (self.network(given) - given.sum(dim=1, keepdim=True)).square().mean()}
 
@@ -93,6 +97,31 @@ def test_the_figures_are_logged(tmp_path: Path) -> None:
     assert json.loads(line).keys() == {"step", "seconds", "loss"}
 
 
+def test_ctrl_c_stops_after_the_step_in_hand_and_loses_none(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.on_step = lambda: signal.raise_signal(signal.SIGINT) if len(run.shares) == 5 else None
+
+    with pytest.raises(KeyboardInterrupt):
+        run.train()
+    again = Run(tmp_path)
+    again.train()
+
+    assert len(run.shares) == 5
+    assert again.shares[0] == 5 / PLAN.steps
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_stopping_is_no_error_to_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(_folder: Path, *, threads: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run", stop)
+    monkeypatch.setattr(sys, "argv", ["", str(tmp_path)])
+
+    with pytest.raises(SystemExit, match="The same command goes on from here"):
+        training.main()
+
+
 def test_the_rate_rises_stays_and_falls() -> None:
     plan = loop.Plan(steps=100, batch=1, learning_rate=1.0, warm_up_steps=10, falling_share=0.2)
     rates = [plan.rate(step) for step in range(plan.steps)]
@@ -136,10 +165,20 @@ def test_a_folder_is_not_shared_by_different_code(tmp_path: Path, monkeypatch: p
     recipe.check(tmp_path / "work", seed=1)
 
 
+def test_what_decides_nothing_may_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "SOURCES", tmp_path)
+    recipe.check(tmp_path / "work", seed=1)
+
+    (tmp_path / "evaluate.py").write_text("1")
+    recipe.check(tmp_path / "work", seed=1)
+
+
 def test_the_log_forgets_what_is_done_once_more(tmp_path: Path) -> None:
     log = loop.Log(tmp_path / "log.jsonl", first=0)
     for step in (0, 50, 100):
         log.write(step, {"loss": 1.0})
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 1')  # half written: the disk was full
     loop.Log(tmp_path / "log.jsonl", first=60).write(100, {"loss": 0.5})
 
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -160,11 +199,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train with plans of three steps: it learns nothing, but all that is done is done."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "PICTURES", 8)
-        patched.setattr(training, "JUDGED", 8)
+        patched.setattr(run, "PICTURES", 8)
+        patched.setattr(run, "JUDGE_PICTURES", 8)
         for part in (judge, autoencoder, decoder, text, denoiser):
             patched.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
-        return training.train(folder, processes=1, bars=Bars.silent())
+        return run.train(folder, processes=1, bars=Bars.silent())
 
 
 def test_what_is_trained_is_a_model_with_a_judge(trained: Path) -> None:
@@ -173,6 +212,7 @@ def test_what_is_trained_is_a_model_with_a_judge(trained: Path) -> None:
     (picture,) = drawing.draw(["a castle"], [1])
     assert picture.shape == (128, 128, 3)
     assert Judge.load(trained).look(tensor([picture]))
+    assert {path.stat().st_mode & 0o777 for path in trained.rglob("*") if path.is_file()} == {0o644}
 
 
 def test_a_model_that_is_trained_is_not_trained_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,12 +222,12 @@ def test_a_model_that_is_trained_is_not_trained_again(trained: Path, monkeypatch
     latents = trained.parent / "latents.pt"
     written = latents.stat().st_mtime_ns
     monkeypatch.setattr(loop.Plan, "rate", refuse)
-    monkeypatch.setattr(training, "PICTURES", 8)
-    monkeypatch.setattr(training, "JUDGED", 8)
+    monkeypatch.setattr(run, "PICTURES", 8)
+    monkeypatch.setattr(run, "JUDGE_PICTURES", 8)
     for part in (judge, autoencoder, decoder, text, denoiser):
         monkeypatch.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
 
-    assert training.train(trained.parent, processes=1, bars=Bars.silent()) == trained
+    assert run.train(trained.parent, processes=1, bars=Bars.silent()) == trained
     assert latents.stat().st_mtime_ns == written
 
 
@@ -217,26 +257,56 @@ def test_finishing_the_decoder_leaves_the_encoder_alone(trained: Path) -> None:
     assert parts == {"decoder", "quant_conv", "post_quant_conv"}
 
 
-def test_bad_arguments_are_refused_at_once(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
+Refused = Callable[[Callable[[], None], list[str]], str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Run a program in a folder full of traps, and give what it says when it refuses."""
+    (tmp_path / "a_file").touch()
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / recipe.RECIPE_FILE).write_text("another")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "model_index.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
 
-    for module, arguments, expected in (
-        ("training", ["--threads", "0", "work"], "--threads: at least 1"),
-        ("training", ["file"], "file"),
-        ("training", ["begun"], "begun with other code"),
-        ("evaluate", ["--prompts", "0"], "--prompts: at least"),
-        ("evaluate", ["--model", "nowhere"], "there is no folder nowhere"),
-        ("sheet", ["no/folder.png"], "a PNG in a folder that is there"),
-        ("sheet", ["--model", "nowhere", "sheet.png"], "there is no folder nowhere"),
-    ):
-        ended = subprocess.run(
-            [sys.executable, "-m", f"inference.postcard.{module}", *arguments],
-            cwd=tmp_path, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert ended.returncode in {1, 2}
-        assert expected in ended.stderr.splitlines()[-1]
+    def refused(main: Callable[[], None], arguments: list[str]) -> str:
+        monkeypatch.setattr(sys, "argv", ["", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code
+        return f"{ended.value.code} {capsys.readouterr().err}"
+
+    return refused
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "expected"),
+    [
+        (training.main, ["--threads", "0", "work"], "--threads: at least 1"),
+        (training.main, ["a_file"], "a_file"),
+        (training.main, ["begun"], "begun was begun with other code"),
+        (evaluate.main, ["--prompts", "0"], "--prompts: at least"),
+        (evaluate.main, ["--model", "nowhere"], "there is no folder nowhere"),
+        (evaluate.main, ["--model", "broken"], "broken cannot be loaded"),
+        (evaluate.main, ["--json", "a_file/report.json"], "a_file"),
+        (evaluate.main, ["--json", "begun"], "Is a directory: 'begun'"),
+        (sheet.main, ["no/folder.png"], "a PNG in a folder that is there"),
+        (sheet.main, ["--model", "nowhere", "sheet.png"], "there is no folder nowhere"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(
+    refused: Refused, main: Callable[[], None], arguments: list[str], expected: str
+) -> None:
+    assert expected in refused(main, arguments)
+
+
+def test_a_folder_without_a_judge_is_named(tmp_path: Path) -> None:
+    (tmp_path / "judge.safetensors").write_bytes(b"no weights")
+
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ModelUnavailable, match="is no judge"):
+            Judge.load(folder)
 
 
 @pytest.fixture(scope="module")

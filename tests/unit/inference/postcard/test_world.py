@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from inference.postcard.world import (
+    FIGURES,
     USUAL_COLOURS,
     Colour,
     Figure,
@@ -18,6 +19,7 @@ from inference.postcard.world import (
     Sky,
     Subject,
     imagine,
+    imagine_any,
     imagine_held_out,
     is_held_out,
 )
@@ -46,12 +48,29 @@ def test_training_and_evaluation_share_no_combination(ideas: list[Idea]) -> None
     assert all(is_held_out(imagine_held_out(Random(number)).scene) for number in range(COUNT))
 
 
-def test_the_evaluation_asks_for_everything_evenly() -> None:
+def test_the_evaluation_asks_for_everything_about_evenly() -> None:
     scenes = [imagine_held_out(Random(number)).scene for number in range(COUNT)]
-    colours = Counter(scene.colour for scene in scenes if isinstance(scene, Landscape) and scene.colour is not None)
+    landscapes = [scene for scene in scenes if isinstance(scene, Landscape)]
+    figures = [scene for scene in scenes if isinstance(scene, Figure)]
+    coloured = [scene.colour for scene in landscapes if scene.colour is not None]
 
-    assert {type(scene) for scene in scenes} == {Landscape, Figure}
-    assert min(colours[colour] for colour in Colour) > 0.6 * max(colours.values())
+    assert len(figures) == pytest.approx(FIGURES * COUNT, rel=0.2)
+    for kinds, seen, least in (
+        (Colour, coloured, 0.7),
+        (Shape, [scene.shape for scene in figures], 0.6),
+        # More is held out of some than of others.
+        (Subject, [scene.subject for scene in landscapes], 0.35),
+        (Ground, [scene.ground for scene in landscapes], 0.35),
+        (Sky, [scene.sky for scene in landscapes], 0.35),
+    ):
+        counts = Counter(seen)
+        assert min(counts[kind] for kind in kinds) > least * max(counts.values())
+
+
+def test_the_judge_learns_from_both() -> None:
+    held_out = [is_held_out(imagine_any(Random(number)).scene) for number in range(COUNT)]
+
+    assert sum(held_out) == pytest.approx(COUNT / 2, rel=0.1)
 
 
 def test_about_a_tenth_is_held_out_and_each_thing_is_seen_elsewhere() -> None:
