@@ -1,15 +1,10 @@
 """What `easel doctor` finds; its own checks, and those that the services make in processes of their own."""
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Self
-
-ENV_FILE = Path(".env")
-
 
 #: What people understand where systems say "connection refused".
 NOBODY_LISTENS = "nobody listens there"
@@ -64,11 +59,3 @@ def report(findings: Iterable[Finding]) -> None:
     """Print findings for the one who started this process, a line for each."""
     for finding in findings:
         print(finding.to_json(), flush=True)
-
-
-def is_set(setting: str) -> bool:
-    """Whether a setting, such as `EASEL_MODEL`, is in the environment or in `.env`."""
-    if os.environ.get(setting):
-        return True
-    lines = ENV_FILE.read_text(encoding="utf-8").splitlines() if ENV_FILE.is_file() else []
-    return any(line.strip().removeprefix("export ").startswith(f"{setting}=") for line in lines)

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from easel import crash, logs
 from easel.crash import CrashPoint
+from easel.environment import ENV_FILE
 
 MAX_PORT = 65_535
 
@@ -59,7 +60,7 @@ class Settings(BaseSettings):
     """What gateway and workers need alike. Every field is the environment variable of its name after `EASEL_`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="EASEL_", env_file=".env", extra="ignore", frozen=True, allow_inf_nan=False
+        env_prefix="EASEL_", env_file=ENV_FILE, extra="ignore", frozen=True, allow_inf_nan=False
     )
 
     nats_url: SecretStr = Field(

@@ -5,7 +5,8 @@ import asyncio
 import psycopg
 
 from easel.checks import check_nats, check_storage, in_order
-from easel.finding import Finding, Verdict, is_set, report
+from easel.environment import lookup
+from easel.finding import Finding, Verdict, report
 from gateway.errors import DatabaseUnavailable
 from gateway.record import schema
 from gateway.record.database import CONNECT_TIMEOUT_SECONDS
@@ -49,7 +50,7 @@ def check_database(settings: GatewaySettings) -> list[Finding]:
 
 def main() -> None:
     """Print the findings; settings that are wrong end it with status 2 and a line for each."""
-    if not is_set("EASEL_DATABASE_URL"):
+    if not lookup("EASEL_DATABASE_URL"):
         unset = "EASEL_DATABASE_URL is not set, so no gateway is meant to run here"
         report([Finding("settings", Verdict.SKIP, unset, "`easel up` sets everything by itself")])
         return

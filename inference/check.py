@@ -3,7 +3,8 @@
 import asyncio
 
 from easel.checks import check_nats, check_storage, in_order
-from easel.finding import Finding, Verdict, is_set, report
+from easel.environment import lookup
+from easel.finding import Finding, Verdict, report
 from inference import models
 from inference.models import ModelUnavailable
 from inference.settings import Device, WorkerSettings
@@ -53,7 +54,7 @@ def check_devices(device: Device) -> Finding:
 
 def main() -> None:
     """Print the findings; settings that are wrong end it with status 2 and a line for each."""
-    if not is_set("EASEL_MODEL"):
+    if not lookup("EASEL_MODEL"):
         report([check_devices("auto")])
         unset = "EASEL_MODEL is not set, so no worker is meant to run here"
         report([Finding("settings", Verdict.SKIP, unset, "`easel up` sets everything by itself")])

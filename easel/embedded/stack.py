@@ -14,6 +14,7 @@ from easel.embedded.process import Process, run_to_end
 from easel.embedded.servers import Servers
 from easel.embedded.services import Gateway, Worker, live_workers, module_argv
 from easel.embedded.together import together
+from easel.environment import lookup
 
 #: What workers draw with when nothing is named: it comes with them.
 DEFAULT_MODEL = "postcard"
@@ -48,7 +49,7 @@ class Stack:
             gateways: how many gateways.
             workers: how many workers.
             gateway_port: the first gateway's port; 0 is a free one. Further gateways always take free ones.
-            model: a diffusers folder or hub id for the workers; else `EASEL_MODEL`; else the bundled one.
+            model: a diffusers folder or hub id for the workers; else `EASEL_MODEL` from outside; else the bundled one.
             worker_module: what runs as a worker; a test may have one without a device.
             environment: settings for gateways and workers that go over those of this process.
         """
@@ -59,7 +60,7 @@ class Stack:
         self._worker_module = worker_module
         self._extra = dict(environment or {})
         #: What the workers draw with.
-        self.model = model or self._extra.get("EASEL_MODEL") or os.environ.get("EASEL_MODEL") or DEFAULT_MODEL
+        self.model = model or self._extra.get("EASEL_MODEL") or lookup("EASEL_MODEL") or DEFAULT_MODEL
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -184,7 +185,7 @@ class Stack:
             metrics=self._take_address(),
             folder=self.servers.folder,
             environment={
-                "EASEL_THREADS": os.environ.get("EASEL_THREADS", str(threads)),
+                "EASEL_THREADS": lookup("EASEL_THREADS") or str(threads),
                 **self._environment("worker"),
                 "EASEL_MODEL": self.model,
             },

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from easel import checks
 from easel.cli import doctor
-from easel.finding import Finding, Verdict, is_set
+from easel.finding import Finding, Verdict
 from easel.settings import Settings
 from easel.v1.model_pb2 import Model
 from easel.v1.model_service_pb2 import ListModelsResponse
@@ -170,21 +170,6 @@ def test_findings_travel_as_json() -> None:
     assert Finding.from_json(finding.to_json()) == finding
     with pytest.raises(ValueError, match="no finding"):
         Finding.from_json('{"check": "S3"}')
-
-
-def test_settings_are_looked_for_in_the_environment_and_in_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("EASEL_MODEL", raising=False)
-    assert not is_set("EASEL_MODEL")
-    (tmp_path / ".env").write_text("# EASEL_MODEL=no\nEASEL_MODEL_NAME=no\n")
-    assert not is_set("EASEL_MODEL")
-    (tmp_path / ".env").write_text("export EASEL_MODEL=tiny\n")
-    assert is_set("EASEL_MODEL")
-    (tmp_path / ".env").unlink()
-    monkeypatch.setenv("EASEL_MODEL", "tiny")
-    assert is_set("EASEL_MODEL")
 
 
 def unset(**given: str) -> dict[str, str]:
