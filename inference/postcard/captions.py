@@ -10,6 +10,9 @@ from inference.postcard.world import Colour, Figure, Idea, Landscape
 
 #: How often adjectives, styles, tags and names without a meaning come in, of those that may.
 ADJECTIVE, STYLE, TAG, NAME = 0.35, 0.35, 0.3, 0.25
+#: So many adjectives are words that nobody knows, and into so many captions some more are strewn, anywhere: what is not
+#: known is to be ignored, wherever it stands.
+UNKNOWN_ADJECTIVE, STREWN, STREWN_AT_MOST = 0.35, 0.35, 3
 #: How often a caption is a row of tags, begins with a capital, or ends in a full stop.
 TAGS_ONLY, CAPITAL, FULL_STOP = 0.15, 0.3, 0.2
 
@@ -37,7 +40,9 @@ LANDSCAPES_HELD_OUT = (
 FIGURES = (
     "{shape} on {background} background", "{shape} on {bare_background}", "{shape} in front of {background} background",
     "{background} background with {shape}", "{shape}, {bare_background} background", "{shape} over {bare_background}",
-    "on {background} background, {shape}", "{background} picture with {shape}",
+    "on {background} background, {shape}", "{background} picture with {shape}", "{background} page: {shape}",
+    "{background} wall and {shape}", "on {background} sheet, {shape}", "{background} background, {shape}",
+    "{bare_background} with {shape}", "{bare_background}, {shape}", "{background} background and {shape}",
     "{shape}", "just {shape}", "{shape} in the middle",
 )  # fmt: skip
 FIGURES_HELD_OUT = (
@@ -69,7 +74,8 @@ def describe(idea: Idea, random: Random, *, held_out: bool) -> str:
                 template = ", ".join(random.sample(tags, len(tags)))
             else:
                 template = _choose(LANDSCAPES_HELD_OUT if held_out else LANDSCAPES, parts, random)
-    return _written(filler.around(template.format_map(parts), is_thing=_begins_with_thing(template)), random)
+    caption = filler.around(template.format_map(parts), is_thing=_begins_with_thing(template))
+    return _written(caption if held_out else filler.strewn_into(caption), random)
 
 
 class Filler:
@@ -83,13 +89,22 @@ class Filler:
         self._tags = vocabulary.HELD_OUT_TAGS if held_out else vocabulary.TAGS
 
     def adjectives(self, *, at_most: int) -> list[str]:
-        """Give some adjectives, often none."""
-        return self._some(self._adjectives, ADJECTIVE, at_most=at_most)
+        """Give some adjectives, often none; in training, words that nobody knows among them."""
+        adjectives = self._some(self._adjectives, ADJECTIVE, at_most=at_most)
+        return [self._maybe_unknown(adjective) for adjective in adjectives]
 
     def names(self) -> list[str]:
         """Give the name of a place, or none."""
         names = vocabulary.HELD_OUT_NAMES if self._held_out else vocabulary.NAMES
         return [self._random.choice(names)] if self._random.random() < NAME else []
+
+    def strewn_into(self, caption: str) -> str:
+        """Put words that nobody knows somewhere into a caption, or none."""
+        random, words = self._random, caption.split(" ")
+        if random.random() < STREWN:
+            for _ in range(random.randint(1, STREWN_AT_MOST)):
+                words.insert(random.randint(0, len(words)), random.choice(vocabulary.NAMES))
+        return " ".join(words)
 
     def around(self, caption: str, *, is_thing: bool) -> str:
         """Put a caption between what does not matter: a style before a thing only; held out, always something."""
@@ -102,6 +117,10 @@ class Filler:
         if self._held_out and not tags:
             tags = [random.choice(self._tags)]
         return ", ".join([caption, *tags])
+
+    def _maybe_unknown(self, adjective: str) -> str:
+        is_unknown = not self._held_out and self._random.random() < UNKNOWN_ADJECTIVE
+        return self._random.choice(vocabulary.NAMES) if is_unknown else adjective
 
     def _some(self, words: Sequence[str], share: float, *, at_most: int) -> list[str]:
         return self._random.sample(words, sum(self._random.random() < share for _ in range(at_most)))

@@ -16,7 +16,7 @@ from inference.postcard.training.autoencoder import errors
 from inference.postcard.training.pictures import Pictures
 from inference.postcard.training.progress import Bars
 
-PLAN = loop.Plan(steps=2400, batch=8, learning_rate=6e-4)
+PLAN = loop.Plan(steps=1600, batch=8, learning_rate=6e-4)
 #: How far off latents of unit variance are at most.
 NOISE = 0.35
 
