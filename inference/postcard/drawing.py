@@ -12,7 +12,7 @@ from inference.postcard.painting.canvas import Pixels
 
 MODEL = "postcard"
 #: For a model whose card names none.
-STEPS, GUIDANCE_SCALE = 20, 4.0
+STEPS, GUIDANCE_SCALE = 20, 4.5
 
 
 class Drawing:

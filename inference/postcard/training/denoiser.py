@@ -16,7 +16,7 @@ from inference.postcard.training.progress import Bars
 from inference.postcard.training.start import start
 from inference.postcard.world import Idea
 
-PLAN = loop.Plan(steps=12_000, batch=32, learning_rate=8e-4)
+PLAN = loop.Plan(steps=15_000, batch=32, learning_rate=8e-4)
 #: So often nothing is said, so that guidance has something to lead away from.
 UNSAID = 0.1
 

@@ -15,7 +15,7 @@ CARD = {
     "name": "postcard",
     "description": "A very small text-to-image model of painted postcards, 128 x 128: landscapes with something in "
     "them, and plain shapes.",
-    "defaults": {"steps": 20, "guidance_scale": 4.0},
+    "defaults": {"steps": 20, "guidance_scale": 4.5},
 }
 
 
