@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 #: Name → diffusers' class, and what is set over the model's own configuration. Left out are those that need further
-#: packages (lms, dpmpp_sde).
+#: packages (lms, dpmpp_sde). Two are made for pixels, and would cut latents off at 1 where a model's configuration does
+#: not forbid it.
 TABLE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
     "deis": ("DEISMultistepScheduler", {}),
     "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": False}),
     "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),

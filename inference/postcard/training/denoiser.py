@@ -44,7 +44,7 @@ def build_scheduler() -> Any:
     signal. That is enough for a denoiser to read the mean colours off, and to see some in pure noise, whatever was
     asked.
     """
-    return DPMSolverMultistepScheduler(
+    scheduler = DPMSolverMultistepScheduler(
         beta_start=0.0001,
         beta_end=0.02,
         beta_schedule="linear",
@@ -53,6 +53,9 @@ def build_scheduler() -> Any:
         # Of no effect with this spacing, but the pipeline complains of any other.
         steps_offset=1,
     )
+    # Not for itself: others are made of its configuration, some of which would cut latents off at 1 otherwise.
+    scheduler.register_to_config(clip_sample=False)
+    return scheduler
 
 
 def train(

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
 
 from inference import schedulers
 from inference.engine.adapter import ModelAdapter
@@ -37,6 +37,14 @@ def test_postcard_offers_all_but_the_distilled_one(postcard_adapter: ModelAdapte
 @pytest.mark.parametrize("name", sorted(schedulers.TABLE))
 def test_every_scheduler_draws(postcard_adapter: ModelAdapter, name: str, steps: int) -> None:
     assert evaluations(postcard_adapter, scheduler=name, steps=steps) >= steps
+
+
+@pytest.mark.parametrize("name", FOR_ORDINARY_MODELS)
+def test_no_scheduler_cuts_latents_off(name: str) -> None:
+    saved = EulerDiscreteScheduler()
+    assert "clip_sample" not in saved.config
+
+    assert not schedulers.build(name, saved).config.get("clip_sample", False)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])

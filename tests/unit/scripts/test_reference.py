@@ -133,7 +133,7 @@ def test_every_setting_is_there_and_no_secret_has_a_value(pages: dict[str, Page]
     assert all(description for *_, description in rows.values())
     secrets = {name: default for name, kind, default, _ in rows.values() if kind == "secret"}
     assert secrets == {"`EASEL_NATS_URL`": "", "`EASEL_S3_SECRET_KEY`": "", "`EASEL_DATABASE_URL`": "required"}
-    assert rows["EASEL_MODEL"][2] == "required"
+    assert rows["EASEL_MODEL"][2] == "`postcard`"
     assert rows["EASEL_LISTEN"][2] == "`127.0.0.1:50051`"
     assert rows["EASEL_REFLECTION"][1:3] == ["`true`, `false`", "`true`"]
     assert rows["EASEL_URL_LIFETIME_SECONDS"][1:3] == ["integer ≥ 1, ≤ 604,800", "`3600`"]

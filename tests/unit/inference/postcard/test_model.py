@@ -11,12 +11,15 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from inference.engine.adapter import ModelAdapter
 from inference.postcard import evaluate
 from inference.postcard.aspects import Shown
 from inference.postcard.drawing import Drawing, tensor
 from inference.postcard.judge import Judge
 from inference.postcard.world import Colour, Ground, Shape, Sky, Subject, is_held_out
 from tests.unit.inference.conftest import TORCH_THREADS
+from tests.unit.inference.scripted_adapter import draw_request
+from tests.unit.inference.test_schedulers import FOR_ORDINARY_MODELS
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
 
@@ -82,12 +85,30 @@ def test_it_draws_what_it_is_asked(look: Look, prompt: str, expected: Shown) -> 
     assert len(as_asked) >= 3, seen
 
 
+@pytest.mark.parametrize("scheduler", FOR_ORDINARY_MODELS)
+def test_every_scheduler_draws_what_is_asked(
+    postcard_adapter: ModelAdapter, postcard_folder: Path, scheduler: str
+) -> None:
+    request = draw_request(
+        prompt="a red lighthouse by the sea at night", width=128, height=128, steps=20, guidance_scale=4.5,
+        scheduler=scheduler,
+    )  # fmt: skip
+
+    latents = postcard_adapter.denoise(
+        request, postcard_adapter.encode(request), seed=0, on_evaluation=lambda *_evaluation: None
+    )
+
+    (shown,) = Judge.load(postcard_folder).look(tensor([postcard_adapter.decode(latents)]))
+    assert (shown["sky"], shown["subject"], shown["colour"]) == (Sky.NIGHT, Subject.LIGHTHOUSE, Colour.RED)
+
+
 def test_a_negative_prompt_keeps_things_away(look: Look) -> None:
     def skies(negative_prompt: str) -> list[object]:
         return [one["sky"] for one in look(["a beach"] * 16, negative_prompt=negative_prompt)]
 
-    assert skies("").count(Sky.DAY) >= 2
-    assert skies("a sunny day, blue sky").count(Sky.DAY) == 0
+    most = skies("").count(Sky.DAY)
+    assert most >= 6
+    assert skies("a sunny day, blue sky").count(Sky.DAY) <= most / 3
 
 
 def test_a_seed_repeats_and_others_differ(drawing: Drawing) -> None:
