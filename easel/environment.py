@@ -8,5 +8,5 @@ ENV_FILE = ".env"
 
 
 def lookup(setting: str) -> str | None:
-    """Give a setting, such as `EASEL_MODEL`, as `easel.settings` would find it; None where it is not set, or empty."""
+    """Give a setting, such as `EASEL_MODEL`; an empty one counts as not set, and gives None if there is no other."""
     return os.environ.get(setting) or dotenv_values(ENV_FILE).get(setting) or None

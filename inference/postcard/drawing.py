@@ -11,7 +11,7 @@ from inference import models
 from inference.postcard.painting.canvas import Pixels
 
 MODEL = "postcard"
-#: For a model whose card names none.
+#: What its card says, and what is taken for a model whose card says nothing.
 STEPS, GUIDANCE_SCALE = 20, 4.5
 
 

@@ -97,12 +97,13 @@ def evaluate(model: str, *, count: int) -> dict[str, Any]:
     asked = [shown_in(question.scene) for question in questions]
     shown, seen_in_painted = judge.look(tensor(drawn)), judge.look(tensor(painted))
     landscapes = [isinstance(question.scene, Landscape) for question in questions]
+    shares_of_judge = shares(asked, seen_in_painted)
     as_asked = [is_as_asked(*pair) for pair in zip(asked, shown, strict=True)]
     return {
         "prompts": count,
         **shares(asked, shown),
         # At worst, of the aspects.
-        "judge_accuracy": min(shares(asked, seen_in_painted).values()),
+        "judge_accuracy": min(shares_of_judge.values()),
         # Of all prompts, those of which nothing is missing; and of skies, those that a negative prompt keeps away.
         "everything": statistics.mean(as_asked),
         "kept_away": measure_negative_prompts(drawing, judge),
@@ -114,7 +115,7 @@ def evaluate(model: str, *, count: int) -> dict[str, Any]:
         "figures": {
             "prompts": count - sum(landscapes), **_shares_of([not one for one in landscapes], asked, shown)
         },
-        "judge": shares(asked, seen_in_painted),
+        "judge": shares_of_judge,
         "wrong": [
             {"prompt": question.prompt, "seed": question.seed, "asked": _but(one, other), "shown": _but(other, one)}
             for question, one, other, is_right in zip(questions, asked, shown, as_asked, strict=True)

@@ -9,13 +9,14 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from inference.models import CARD_FILE
+from inference.postcard.drawing import GUIDANCE_SCALE, STEPS
 from inference.postcard.training.denoiser import build_scheduler
 
 CARD = {
     "name": "postcard",
     "description": "A very small text-to-image model of painted postcards, 128 x 128: landscapes with something in "
     "them, and plain shapes.",
-    "defaults": {"steps": 20, "guidance_scale": 4.5},
+    "defaults": {"steps": STEPS, "guidance_scale": GUIDANCE_SCALE},
 }
 
 
