@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import nats
 import nats.errors
@@ -32,6 +32,21 @@ class _Listener:
     callback: Callable[[Msg], Awaitable[None]]
 
 
+class _Client(Client):
+    """nats-py's client, whose requests can always be cancelled."""
+
+    async def request(self, *arguments: Any, **options: Any) -> Msg:
+        # It waits with asyncio.wait_for, which in Python 3.11 takes no notice of a cancellation that comes together
+        # with the answer: whoever asks again and again would never end.
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # for the type checker
+        cancellations = task.cancelling()
+        answer = await super().request(*arguments, **options)
+        if task.cancelling() > cancellations:
+            raise asyncio.CancelledError
+        return answer
+
+
 class BusUnavailable(Exception):
     """NATS, or whoever should have answered over it, is out of reach. Whether the message arrived is not known."""
 
@@ -44,7 +59,7 @@ class Bus:
     """
 
     def __init__(self) -> None:
-        self._client = Client()
+        self._client = _Client()
         self._connect_callbacks: list[Callable[[], None]] = []
         self._listeners: dict[_Listener, Subscription | None] = {}
         self._connected_since: float | None = None
@@ -212,7 +227,7 @@ class Bus:
             return
         self._connected_since = None
         logger.error("NATS closed the connection; connecting anew", action="bus_closed")
-        self._client = Client()
+        self._client = _Client()
         self._opening = asyncio.create_task(self._open())
 
     async def _on_error(self, error: Exception) -> None:

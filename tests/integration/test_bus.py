@@ -95,6 +95,20 @@ async def test_an_answer_that_cannot_be_read_is_no_answer(bus: Bus) -> None:
         await bus.request("test.claim", claim("1"), ClaimResponse)
 
 
+async def test_a_cancellation_that_comes_together_with_the_answer_is_one(bus: Bus) -> None:
+    """Such as that of whoever asks again and again, who would go on for ever."""
+    await make_stream(bus)
+    publishing = asyncio.create_task(bus.publish("test.1", claim("1")))
+    waiting = bus._client._resp_map  # the only place to learn of an answer before whoever waits for it does
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not waiting:  # noqa: ASYNC110  # nobody announces it
+            await asyncio.sleep(0)
+    (answer,) = waiting.values()
+    answer.add_done_callback(lambda _: publishing.cancel())
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+
+
 async def test_publishing_without_a_stream_is_no_success(bus: Bus) -> None:
     with pytest.raises(BusUnavailable, match="not stored on test"):
         await bus.publish("test.a", claim("c1"))
