@@ -8,11 +8,11 @@ import uvloop
 from loguru import logger
 
 from easel.settings import Misconfigured
-from inference import bootstrap
+from inference import bootstrap, fleet
 from inference.models import ModelSource, ModelUnavailable
 from inference.settings import WorkerSettings
 
-USAGE = "usage: python -m inference (it takes no arguments, and its settings from the environment)"
+USAGE = "usage: python -m inference [--devices all|0,1,...] (its settings come from the environment)"
 
 
 def main(arguments: list[str], *, model: ModelSource | None = None) -> int:
@@ -20,7 +20,7 @@ def main(arguments: list[str], *, model: ModelSource | None = None) -> int:
 
     It is 0 after a stop that was asked for, 1 when the worker broke, 2 when it was started wrongly.
     """
-    if arguments:
+    if arguments and (len(arguments) != 2 or arguments[0] != "--devices"):  # noqa: PLR2004  # an option and its value
         print(USAGE, file=sys.stderr)
         return 2
     settings = WorkerSettings.read()
@@ -28,8 +28,10 @@ def main(arguments: list[str], *, model: ModelSource | None = None) -> int:
         settings.configure_logs(service="worker")
         settings.arm_crash_point()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if arguments:
+                return runner.run(fleet.run(arguments[1], settings))
             runner.run(bootstrap.run(settings, model=model))
-    except Misconfigured as error:
+    except (Misconfigured, fleet.NoDevices) as error:
         print(error, file=sys.stderr)
         return 2
     except ModelUnavailable as error:

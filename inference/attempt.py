@@ -32,7 +32,7 @@ from inference.engine.engine import (
 from inference.metrics import DROPPED, FAILED, SUCCEEDED, UPLOADING, Metrics
 from inference.pictures import Encoder, NotEncodable, PictureFile
 from inference.previews import Previews
-from inference.progress import ProgressReporter, SmoothedMean
+from inference.progress import Estimate, ProgressReporter, SmoothedMean
 from inference.results import Results
 from inference.store import ObjectStore, StorageUnavailable
 
@@ -86,8 +86,7 @@ class Attempt:
             attempt=task.attempt,
             claim_id=task.claim_id,
             steps=task.spec.steps * task.spec.image_count,
-            pictures=task.spec.image_count,
-            picture_seconds=workshop.picture_seconds,
+            estimate=Estimate(pictures=task.spec.image_count, picture_seconds=workshop.picture_seconds),
         )
         self._previews = Previews(workshop.encoder, self._progress, metrics=workshop.metrics)
         #: Whether it takes up a slot: until its last step is done.
@@ -177,13 +176,15 @@ class Attempt:
 
     async def _draw(self) -> Finished | Failure:
         drawing = self._workshop.engine.draw(to_request(self._task))
+        steps_done = 0
         try:
             async for event in drawing:
                 match event:
                     case PhaseStarted(phase=phase):
                         await self._enter(phase)
                     case Stepped():
-                        self._workshop.metrics.count_step(event.seconds)
+                        self._workshop.metrics.count_steps(event.step - steps_done, seconds=event.seconds)
+                        steps_done = event.step
                         await self._progress.stepped(event)
                         if 2 * event.step >= event.steps:
                             crash.reach(CrashPoint.MID_DRAWING)
@@ -219,7 +220,8 @@ class Attempt:
         seconds = {phase.value: value for phase, value in drawn.phase_seconds.items()}
         seconds[UPLOADING] = time.monotonic() - started
         self._workshop.metrics.time_phases(seconds)
-        self._workshop.picture_seconds.add((seconds[Phase.DECODING.value] + seconds[UPLOADING]) / len(images))
+        since_last_step = seconds.get(Phase.DECODING.value, 0.0) + seconds[UPLOADING]
+        self._workshop.picture_seconds.add(since_last_step / len(images))
         logger.info("stored {} pictures", len(images), action="stored", **{k: round(v, 3) for k, v in seconds.items()})
         return Success(images=images, phase_times=_phase_times(seconds))
 

@@ -9,8 +9,10 @@ from easel.worker.v1.task_pb2 import AttemptRef
 from inference.attempt import Attempt
 from inference.tasks import cancel_all
 
-#: Attempts that are drawn but not delivered yet, beyond which no more are claimed: storage is slower than the device.
-MAX_DELIVERING = 4
+#: Attempts that are drawn but not delivered yet, for each slot and at least, beyond which no more are claimed: storage
+#: is slower than the device.
+MAX_DELIVERING_PER_SLOT = 2
+LEAST_MAX_DELIVERING = 4
 
 
 class Attempts:
@@ -21,12 +23,12 @@ class Attempts:
     worker hits nobody else.
 
     Args:
-        slots: How many may be drawn at once.
+        slots: Says how many may be drawn at once; whenever that changes, `notice_room` is to be called.
         hand_back: Gives an attempt back at no cost to it.
     """
 
-    def __init__(self, *, slots: int, hand_back: Callable[[AttemptRef], Awaitable[None]]) -> None:
-        self.slots = slots
+    def __init__(self, *, slots: Callable[[], int], hand_back: Callable[[AttemptRef], Awaitable[None]]) -> None:
+        self._slots = slots
         self._hand_back = hand_back
         self._held: dict[Attempt, asyncio.Task[None]] = {}
         self._reserved = 0
@@ -40,19 +42,28 @@ class Attempts:
         return len(self._held)
 
     @property
+    def slots(self) -> int:
+        """How many may be drawn at once; may be asked from any thread."""
+        return self._slots()
+
+    @property
     def free_slots(self) -> int:
         """How many more could be claimed now. An attempt frees its slot when its last step is done."""
         if any(attempt.alone for attempt in self):
             return 0
-        drawing = self.busy_slots
-        if len(self._held) - drawing >= MAX_DELIVERING:
+        slots, drawing = self.slots, self.busy_slots
+        if len(self._held) - drawing >= max(LEAST_MAX_DELIVERING, MAX_DELIVERING_PER_SLOT * slots):
             return 0
-        return max(self.slots - drawing - self._reserved, 0)
+        return max(slots - drawing - self._reserved, 0)
 
     @property
     def busy_slots(self) -> int:
         """How many are held for drawing; may be asked from any thread."""
         return sum(attempt.needs_slot for attempt in self)
+
+    def notice_room(self) -> None:
+        """Look again whether there is a free slot."""
+        self._changed.set()
 
     def reserve(self) -> None:
         """Keep a slot for an attempt that may come of a claim."""

@@ -24,7 +24,8 @@ from inference.attempts import Attempts
 from inference.cancellation import Cancellation
 from inference.claims import Claims
 from inference.engine.engine import Phase
-from inference.engine.serial_engine import SerialEngine
+from inference.engine.loops import loop_for
+from inference.engine.threaded_engine import ThreadedEngine
 from inference.gateways import Gateways
 from inference.hints import Hints
 from inference.metrics import Metrics
@@ -98,11 +99,12 @@ class Worker:
             bucket=settings.s3_bucket,
             timeout_seconds=settings.upload_timeout_seconds,
         )
-        self._engine = SerialEngine(model.load)
+        most_rows = settings.fixed_rows or settings.max_rows
+        self._engine = ThreadedEngine(lambda pulse: loop_for(model.load(), pulse, most_rows=most_rows))
         self._gateways = Gateways(self._bus, worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
-        self._attempts = Attempts(slots=settings.slots, hand_back=self._hand_back)
+        self._attempts = Attempts(slots=self._count_slots, hand_back=self._hand_back)
         self._metrics = Metrics(self._telemetry.registry, model=self._name)
-        self._metrics.slots.set(settings.slots)
+        self._metrics.slots.set_function(self._count_slots)
         self._metrics.slots_busy.set_function(lambda: self._attempts.busy_slots)
         self._metrics.bus_connected.set_function(lambda: self._bus.connected_seconds > 0)
         self._model = Model()
@@ -144,6 +146,12 @@ class Worker:
             period_seconds=self._settings.renew_seconds,
         )
         self._bus.on_connect(renewals.hasten)
+
+        def on_slots_changed() -> None:
+            self._attempts.notice_room()
+            renewals.hasten_if_it_matters()
+
+        self._engine.on_slots_changed = on_slots_changed
         await Cancellation(self._bus, self._attempts).listen()
         claims = Claims(
             Hints(self._bus, model=self._name),
@@ -184,6 +192,9 @@ class Worker:
             self._model = model_spec.describe(traits, self._card, name=self._name)
         except ValueError as error:
             raise models.ModelUnavailable(f"{self._settings.model}: {error}") from error
+
+    def _count_slots(self) -> int:
+        return min(self._engine.slots, self._settings.slots or self._engine.slots)
 
     def _on_granted(self) -> Any:
         workshop = Workshop(

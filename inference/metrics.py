@@ -88,10 +88,11 @@ class Metrics:
         self.bus_connected = Gauge("easel_bus_connected", "1 while connected to NATS, else 0.", registry=registry)
         self._show_zeros()
 
-    def count_step(self, seconds: float) -> None:
-        """Count a step and how long it took."""
-        self._steps.labels(model=self._model).inc()
-        self._step_seconds.labels(model=self._model).observe(seconds)
+    def count_steps(self, steps: int, *, seconds: float) -> None:
+        """Count steps, and how long each of them took."""
+        self._steps.labels(model=self._model).inc(steps)
+        for _ in range(steps):
+            self._step_seconds.labels(model=self._model).observe(seconds)
 
     def time_phases(self, seconds: Mapping[str, float]) -> None:
         """Take in how long phases took, by their names."""

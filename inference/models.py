@@ -12,7 +12,7 @@ from typing import Any
 
 from loguru import logger
 
-from inference.engine.adapter import ModelAdapter
+from inference.engine.adapter import Adapter
 from inference.settings import Device, Dtype, WorkerSettings
 
 #: The models that come with Easel, by name.
@@ -21,7 +21,6 @@ BUNDLED: Mapping[str, Path] = {"postcard": Path(__file__).parent / "postcard" / 
 INDEX_FILE = "model_index.json"
 CARD_FILE = "easel.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_PIPELINES_WITH_SEAM = ("StableDiffusionPipeline",)
 
 #: What diffusers raises for a folder that is not as it should be.
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, ImportError, AttributeError, KeyError)
@@ -59,7 +58,7 @@ class ModelSource:
 
     card: Card
     #: Loads it, on the engine's thread; takes seconds to minutes.
-    load: Callable[[], ModelAdapter]
+    load: Callable[[], Adapter]
 
 
 def source(settings: WorkerSettings) -> ModelSource:
@@ -71,10 +70,7 @@ def source(settings: WorkerSettings) -> ModelSource:
     location = locate(settings.model)
     card = read_card(location)
     threads = card.cap_threads(settings.threads)
-    return ModelSource(
-        card=card,
-        load=functools.partial(load, location, device=settings.device, dtype=settings.dtype, threads=threads),
-    )
+    return ModelSource(card=card, load=functools.partial(load, location, settings, threads=threads))
 
 
 def locate(model: str) -> str:
@@ -121,7 +117,7 @@ def read_card(model: str) -> Card:
         raise ModelUnavailable(f"{path} is not as it should be: {error}") from error
 
 
-def load(model: str, *, device: Device, dtype: Dtype, threads: int) -> ModelAdapter:
+def load(model: str, settings: WorkerSettings, *, threads: int) -> Adapter:
     """Load a model that `locate` has found, onto its device; takes seconds to minutes.
 
     Raises:
@@ -132,13 +128,14 @@ def load(model: str, *, device: Device, dtype: Dtype, threads: int) -> ModelAdap
 
     if threads:
         torch.set_num_threads(threads)
-    chosen = _choose_device(device)
-    pipeline = _load_pipeline(model, dtype=_choose_dtype(dtype, device=chosen)).to(chosen)
+    device = _choose_device(settings.device)
+    pipeline = _load_pipeline(model, dtype=_choose_dtype(settings.dtype, device=device))
     pipeline.set_progress_bar_config(disable=True)
+    _place(pipeline, settings, device=device)
     logger.info(
-        "loaded a {} on {}", type(pipeline).__name__, chosen, action="load_model", torch_threads=torch.get_num_threads()
+        "loaded a {} on {}", type(pipeline).__name__, device, action="load_model", torch_threads=torch.get_num_threads()
     )
-    return _adapt(pipeline, name=model)
+    return _adapt(pipeline, settings, name=model)
 
 
 def quieten(*, offline: bool) -> None:
@@ -197,6 +194,26 @@ def _load_pipeline(model: str, *, dtype: Any) -> Any:
         raise ModelUnavailable(_explain(model, error)) from error
 
 
+def _place(pipeline: Any, settings: WorkerSettings, *, device: str) -> None:
+    """Put a pipeline where it draws, or where it waits until it does."""
+    import torch  # noqa: PLC0415
+
+    if settings.channels_last:
+        for part in pipeline.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.to(memory_format=torch.channels_last)
+    match settings.offload:
+        case "none":
+            pipeline.to(device)
+        case "model":
+            pipeline.enable_model_cpu_offload(device=device)
+        case "layers":
+            # Not accelerate's sequential offload: it loads no layer ahead, and fails where the CPU is the device.
+            pipeline.enable_group_offload(
+                onload_device=torch.device(device), offload_type="leaf_level", use_stream=device == "cuda"
+            )
+
+
 def _explain(model: str, error: BaseException) -> str:
     reason = _reason(error)
     if Path(model).is_dir():
@@ -222,13 +239,26 @@ def _reason(error: BaseException) -> str:
     return textwrap.shorten(first_line, 300, placeholder=" ...").rstrip(".")
 
 
-def _adapt(pipeline: Any, *, name: str) -> ModelAdapter:
-    # Here, since both modules import torch.
+def _adapt(pipeline: Any, settings: WorkerSettings, *, name: str) -> Adapter:
+    # Here, since these modules import torch.
     from inference.engine.stable_diffusion import StableDiffusionAdapter  # noqa: PLC0415
+    from inference.engine.stable_diffusion_xl import StableDiffusionXLAdapter  # noqa: PLC0415
     from inference.engine.whole_call import UnsuitablePipeline, WholeCallAdapter  # noqa: PLC0415
 
-    if type(pipeline).__name__ in _PIPELINES_WITH_SEAM:
-        return StableDiffusionAdapter(pipeline, name=name)
+    families = {
+        "StableDiffusionPipeline": StableDiffusionAdapter,
+        "LatentConsistencyModelPipeline": StableDiffusionAdapter,
+        "StableDiffusionXLPipeline": StableDiffusionXLAdapter,
+    }
+    if family := families.get(type(pipeline).__name__):
+        cache_bytes = settings.embedding_cache_mib * 2**20
+        return family(
+            pipeline,
+            name=name,
+            cache_bytes=cache_bytes,
+            fixed_rows=settings.fixed_rows,
+            compiles=settings.compile,
+        )
     try:
         return WholeCallAdapter(pipeline, name=name)
     except UnsuitablePipeline as error:

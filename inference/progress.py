@@ -30,12 +30,30 @@ class SmoothedMean:
         self._known = True
 
 
-class ProgressReporter:
-    """Reports on one attempt, which `claim_id` made.
+class Estimate:
+    """Says how long an attempt will still take, from how long its steps took of late.
 
-    `picture_seconds` is how long this worker needs at present from the last step to the stored file, for each of the
-    attempt's `pictures`; `steps` is for all of them together.
+    In a batch that others join and leave a step may take longer or shorter than the one before; and each shape has its
+    turn. So only what this attempt went through itself counts, turns of others and all.
+
+    Args:
+        pictures: How many there are to be.
+        picture_seconds: How long this worker needs at present from the last step to the stored file, for each.
     """
+
+    def __init__(self, *, pictures: int, picture_seconds: SmoothedMean) -> None:
+        self.step_seconds = SmoothedMean()
+        self._pictures = pictures
+        self._picture_seconds = picture_seconds
+
+    def after(self, event: Stepped) -> float:
+        """Take in a step, and estimate what remains until the pictures are stored, in seconds."""
+        self.step_seconds.add(event.seconds)
+        return (event.steps - event.step) * self.step_seconds.value + self._pictures * self._picture_seconds.value
+
+
+class ProgressReporter:
+    """Reports on one attempt, which `claim_id` made; `steps` is for all its pictures together."""
 
     def __init__(
         self,
@@ -45,17 +63,14 @@ class ProgressReporter:
         attempt: int,
         claim_id: str,
         steps: int,
-        pictures: int,
-        picture_seconds: SmoothedMean,
+        estimate: Estimate,
     ) -> None:
         self._bus = bus
         self._generation_id = generation_id
         self._claim_id = claim_id
         self._sequence = 0
         self._progress = Progress(attempt=attempt, steps=steps)
-        self._step_seconds = SmoothedMean()
-        self._pictures = pictures
-        self._picture_seconds = picture_seconds
+        self._estimate = estimate
         self._sent_at = float("-inf")
 
     async def enter(self, phase: "Phase.ValueType") -> None:
@@ -69,10 +84,8 @@ class ProgressReporter:
         """Report a step, unless another was reported a moment ago."""
         self._progress.step = event.step
         self._progress.steps = event.steps
-        self._step_seconds.add(event.seconds)
-        self._progress.step_seconds = self._step_seconds.value
-        steps_seconds = (event.steps - event.step) * self._step_seconds.value
-        self._progress.eta.CopyFrom(_duration(steps_seconds + self._pictures * self._picture_seconds.value))
+        self._progress.eta.CopyFrom(_duration(self._estimate.after(event)))
+        self._progress.step_seconds = self._estimate.step_seconds.value
         if time.monotonic() - self._sent_at >= MIN_INTERVAL_SECONDS:
             await self._send()
 

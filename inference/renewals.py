@@ -28,10 +28,16 @@ class Renewals:
         self._period_seconds = period_seconds
         self._wake = asyncio.Event()
         self._answered = True
+        self._told_slots = 0
 
     def hasten(self) -> None:
         """Renew now, and not only when it is time: the connection is back, and leases may have run out."""
         self._wake.set()
+
+    def hasten_if_it_matters(self) -> None:
+        """Renew now if there are twice as many slots as gateways know of: they send out hints by their number."""
+        if self._attempts.slots >= 2 * self._told_slots:
+            self.hasten()
 
     async def run(self) -> None:
         """Renew until cancelled."""
@@ -47,10 +53,11 @@ class Renewals:
 
     async def renew(self) -> bool:
         """Renew once; tell whether a gateway answered."""
+        slots = self._attempts.slots
         try:
             response = await self._gateways.renew(
                 self._model,
-                slots=self._attempts.slots,
+                slots=slots,
                 free_slots=self._attempts.free_slots if self._engine.alive else 0,
                 attempts=self._renewable(),
             )
@@ -62,6 +69,7 @@ class Renewals:
         if not self._answered:
             logger.info("a gateway answers again", action="renew")
         self._answered = True
+        self._told_slots = slots
         for dropped in response.dropped:
             self._attempts.drop_attempt(dropped, reason="no longer ours")
         return True

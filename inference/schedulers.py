@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-#: Name → diffusers' class, and what is set over the model's own configuration. Left out are those that need further
-#: packages (lms, dpmpp_sde). Two are made for pixels, and would cut latents off at 1 where a model's configuration does
-#: not forbid it.
+#: Name → diffusers' class, and what is set over the model's own configuration. For `dpmpp_sde` diffusers has two; this
+#: one takes its noise from the picture's own generator, and needs no further packages (as lms would, which is left
+#: out). Two are made for pixels, and would cut latents off at 1 where a model's configuration does not forbid it.
 TABLE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddim": ("DDIMScheduler", {"clip_sample": False}),
     "ddpm": ("DDPMScheduler", {"clip_sample": False}),
@@ -14,7 +14,12 @@ TABLE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dpmpp_2m": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": False}),
     "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
     "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": False}),
-    "dpmpp_2s": ("DPMSolverSinglestepScheduler", {}),
+    "dpmpp_2s": ("DPMSolverSinglestepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": False}),
+    "dpmpp_sde": ("DPMSolverSinglestepScheduler", {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": False}),
+    "dpmpp_sde_karras": (
+        "DPMSolverSinglestepScheduler",
+        {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True},
+    ),
     "euler": ("EulerDiscreteScheduler", {}),
     "euler_a": ("EulerAncestralDiscreteScheduler", {}),
     "heun": ("HeunDiscreteScheduler", {}),

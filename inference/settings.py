@@ -2,12 +2,13 @@
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from easel import subjects
 from easel.settings import OptionalAddress, Settings
 
 Device = Literal["auto", "cuda", "mps", "cpu"]
+Offload = Literal["none", "model", "layers"]
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 
@@ -25,10 +26,38 @@ class WorkerSettings(Settings):
     device: Device = Field("auto", description="Where to draw; `auto` takes cuda, else mps, else cpu.")
     dtype: Dtype = Field("auto", description="Precision; `auto` takes float16 on cuda and float32 elsewhere.")
     threads: int = Field(0, ge=0, le=1024, description="At most so many CPU threads for torch; 0 leaves it to torch.")
-    # One, because the stock pipeline draws one request at a time: a second one held would wait here while another
-    # worker may be idle. The device still does not wait between requests, since a slot is free again as soon as the
-    # last step is done: the next request is claimed while the one before is decoded, encoded and uploaded.
-    slots: int = Field(1, ge=1, le=256, description="How many requests are held for drawing at once.")
+    slots: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="At most so many requests are held for drawing; 0 takes what there is room for.",
+    )
+    max_rows: int = Field(
+        64,
+        ge=1,
+        le=1024,
+        description="At most so many rows are drawn in one batch; a picture takes two, or one without guidance.",
+    )
+    fixed_rows: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Fill every batch up to so many rows, so that no bit of a picture depends on others; 0 does not.",
+    )
+    channels_last: bool = Field(False, description="Keep the model's weights in the order that tensor cores like.")
+    compile: bool = Field(
+        False, description="Compile the denoiser in the background, and go over to that when it is ready."
+    )
+    offload: Offload = Field(
+        "none",
+        description="What leaves the GPU while it is not needed: `model` whole parts; `layers` each layer, far slower.",
+    )
+    embedding_cache_mib: int = Field(
+        64,
+        ge=0,
+        le=65536,
+        description="MiB of memory for what prompts became: those that come again are not encoded.",
+    )
     renew_seconds: float = Field(
         5.0, ge=0.05, le=300, description="Seconds between renewals; well below a third of the lease."
     )
@@ -38,6 +67,13 @@ class WorkerSettings(Settings):
     upload_timeout_seconds: float = Field(
         120.0, gt=0, le=3600, description="Seconds to go on trying to store the pictures of one request."
     )
+
+    @field_validator("offload")
+    @classmethod
+    def _stays_if_compiled(cls, offload: Offload, info: ValidationInfo) -> Offload:
+        if offload != "none" and info.data.get("compile"):
+            raise ValueError("a compiled denoiser cannot leave the GPU: without EASEL_COMPILE it can")
+        return offload
 
     @field_validator("model")
     @classmethod

@@ -13,7 +13,7 @@ Pixels: TypeAlias = NDArray[np.uint8]
 
 
 class Phase(enum.Enum):
-    """What the engine does for a request, in this order."""
+    """What the engine does for a request, in this order; what it cannot tell apart counts as denoising."""
 
     #: Waiting for the device.
     WAITING = "waiting"
@@ -134,6 +134,11 @@ class Engine(Protocol):
 
     def draw(self, request: DrawRequest) -> Drawing:
         """Take a request; it waits inside until the device is free for it."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many requests it can draw at once, those in hand among them; changes with what comes."""
         ...
 
     @property

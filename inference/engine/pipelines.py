@@ -2,8 +2,9 @@
 
 import inspect
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,69 +30,17 @@ _FEW_STEP_WORDS = ("turbo", "lightning", "schnell", "lcm", "hyper")
 WARM_UP_STEPS = 2
 
 
-class StockPipeline:
-    """One of diffusers' pipelines, asked for one picture at a time."""
+def warm_up_request(traits: Traits, *, device: torch.device) -> DrawRequest:
+    """Make a cheap request that goes through every part of a model.
 
-    def __init__(self, pipeline: Any, *, name: str) -> None:
-        #: The pipeline itself, for its parts.
-        self.parts = pipeline
-        self.traits = traits_of(pipeline, name=name)
-        #: The one that the pipeline was saved with, of which the others are made.
-        self.saved_scheduler = pipeline.scheduler
-
-    @property
-    def device(self) -> torch.device:
-        """Where it draws."""
-        return torch.device(self.parts.device)
-
-    def renew_scheduler(self, name: str) -> Any:
-        """Give it a fresh scheduler for its next picture: it holds state of one run."""
-        self.parts.scheduler = schedulers.build(name, self.saved_scheduler)
-        return self.parts.scheduler
-
-    def draw(
-        self, request: DrawRequest, *, seed: int, on_evaluation: Callable[[int, int], None], **arguments: Any
-    ) -> Any:
-        """Draw one picture, as the output type among the arguments says.
-
-        `on_evaluation` hears of the evaluations done and those there are; an exception raised in it stops any pipeline.
-        """
-
-        def on_step_end(_pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            on_evaluation(index + 1, self.parts.num_timesteps)
-            return tensors
-
-        with device_errors():
-            return self.parts(
-                width=request.width,
-                height=request.height,
-                num_inference_steps=request.steps,
-                # On the CPU, so that all devices start from the same noise.
-                generator=torch.Generator("cpu").manual_seed(seed),
-                callback_on_step_end=on_step_end,
-                **arguments,
-            ).images
-
-    def warm_up_request(self) -> DrawRequest:
-        """Make a cheap request that goes through every part of the model.
-
-        On the CPU the smallest, since there is little to warm up; elsewhere of the default size, for which kernels are
-        chosen and memory is taken.
-        """
-        traits = self.traits
-        side = 8 * traits.size_multiple
-        small = self.device.type == "cpu"
-        return DrawRequest(
-            prompt="warm-up",
-            negative_prompt="",
-            width=min(traits.default_width, side) if small else traits.default_width,
-            height=min(traits.default_height, side) if small else traits.default_height,
-            steps=min(WARM_UP_STEPS, traits.max_steps),
-            guidance_scale=traits.default_guidance_scale,
-            seed=0,
-            image_count=1,
-            scheduler=traits.default_scheduler,
-        )
+    On the CPU the smallest, since there is little to warm up; elsewhere of the default size, for which kernels are
+    chosen and memory is taken.
+    """
+    request = replace(traits.default_request(), steps=min(WARM_UP_STEPS, traits.max_steps))
+    if device.type != "cpu":
+        return request
+    side = 8 * traits.size_multiple
+    return replace(request, width=min(request.width, side), height=min(request.height, side))
 
 
 def traits_of(pipeline: Any, *, name: str) -> Traits:
@@ -134,6 +83,15 @@ def device_errors() -> Iterator[None]:
             raise
         _free_memory(error)
         raise OutOfMemory("the machine has too little memory for this request") from error
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was told; the CPU does that at once."""
+    match device.type:
+        case "cuda":
+            torch.cuda.synchronize(device)
+        case "mps":
+            torch.mps.synchronize()
 
 
 def _free_memory(error: BaseException) -> None:

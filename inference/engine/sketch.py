@@ -1,6 +1,5 @@
 """What will become of a picture, seen from the midst of its steps."""
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,19 +47,3 @@ class Sketch:
         timestep = min(max(float(self.timestep), 0.0), len(shares) - 1.0)
         before = min(int(timestep), len(shares) - 2)
         return float(torch.lerp(shares[before], shares[before + 1], timestep - before))
-
-
-class SketchBook:
-    """Keeps the latest evaluation of a model: it listens in on a scheduler's `step`, and changes nothing."""
-
-    def __init__(self, scheduler: Any) -> None:
-        self.latest: Sketch | None = None
-        step = scheduler.step
-
-        # Pipelines look at the signature for what else to give.
-        @functools.wraps(step)
-        def listen_in(prediction: Any, timestep: Any, latents: Any, *others: Any, **named: Any) -> Any:
-            self.latest = Sketch(scheduler=scheduler, timestep=timestep, noisy_latents=latents, prediction=prediction)
-            return step(prediction, timestep, latents, *others, **named)
-
-        scheduler.step = listen_in

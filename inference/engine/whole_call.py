@@ -4,10 +4,12 @@ import inspect
 from typing import Any
 
 import numpy as np
+import torch
 
-from inference.engine.adapter import Conditioning, InvalidOutput, Latents, OnEvaluation, Sketch, Traits
+from inference import schedulers
+from inference.engine import pipelines
+from inference.engine.adapter import InvalidOutput, OnEvaluation, Traits
 from inference.engine.engine import DrawRequest, Pixels
-from inference.engine.pipelines import StockPipeline
 
 
 class UnsuitablePipeline(Exception):
@@ -25,51 +27,54 @@ class WholeCallAdapter:
         needed = {"prompt", "num_inference_steps", "callback_on_step_end", "width", "height"}
         if missing := sorted(needed - self._takes):
             raise UnsuitablePipeline(f"{type(pipeline).__name__} takes no {', '.join(missing)}")
-        self._pipeline = StockPipeline(pipeline, name=name)
+        self._pipeline = pipeline
+        self._traits = pipelines.traits_of(pipeline, name=name)
+        self._saved_scheduler = pipeline.scheduler
 
     @property
     def traits(self) -> Traits:
         """What the model can do."""
-        return self._pipeline.traits
+        return self._traits
 
     def warm_up(self) -> None:
         """Draw a small picture."""
-        request = self._pipeline.warm_up_request()
-        self.denoise(request, self.encode(request), seed=request.seed, on_evaluation=lambda *_evaluation: None)
+        request = pipelines.warm_up_request(self._traits, device=torch.device(self._pipeline.device))
+        self.draw(request, seed=request.seed, on_evaluation=lambda *_evaluation: None)
 
-    def encode(self, request: DrawRequest) -> Conditioning:
-        """Choose the arguments that this pipeline takes."""
-        arguments = {
-            "prompt": request.prompt,
-            "negative_prompt": request.negative_prompt,
-            "guidance_scale": request.guidance_scale,
-        }
-        return {name: value for name, value in arguments.items() if name in self._takes}
-
-    def denoise(
-        self, request: DrawRequest, conditioning: Conditioning, *, seed: int, on_evaluation: OnEvaluation
-    ) -> Latents:
-        """Draw one picture, pixels and all."""
-        self._pipeline.renew_scheduler(request.scheduler)
-        return self._pipeline.draw(
-            request,
-            seed=seed,
-            on_evaluation=lambda done, evaluations: on_evaluation(done, evaluations, None),
-            output_type="np",
-            **conditioning,
-        )
-
-    def preview(self, sketch: Sketch) -> Pixels | None:  # noqa: ARG002  # the adapters' interface
-        """Show nothing."""
-        return None
-
-    def decode(self, latents: Latents) -> Pixels:
-        """Round the pixels, as diffusers does for PIL.
+    def draw(self, request: DrawRequest, *, seed: int, on_evaluation: OnEvaluation) -> Pixels:
+        """Draw one picture, and round its pixels as diffusers does for PIL.
 
         Raises:
             InvalidOutput: they are not all numbers.
         """
-        if not np.isfinite(latents).all():
+
+        def on_step_end(_pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            on_evaluation(index + 1, self._pipeline.num_timesteps)
+            return tensors
+
+        # A fresh one for each picture, since it holds the state of one run.
+        self._pipeline.scheduler = schedulers.build(request.scheduler, self._saved_scheduler)
+        with pipelines.device_errors():
+            (picture,) = self._pipeline(
+                width=request.width,
+                height=request.height,
+                num_inference_steps=request.steps,
+                # On the CPU, so that all devices start from the same noise.
+                generator=torch.Generator("cpu").manual_seed(seed),
+                callback_on_step_end=on_step_end,
+                output_type="np",
+                **self._prompts(request),
+            ).images
+        if not np.isfinite(picture).all():
             raise InvalidOutput("the picture came out as not-a-number")
-        (picture,) = latents
         return np.asarray((picture * 255).round().astype("uint8"))
+
+    def _prompts(self, request: DrawRequest) -> dict[str, Any]:
+        """Choose the arguments that this pipeline takes."""
+        arguments = {
+            "prompt": request.prompt,
+            # An empty one is none: that is what it is called where people use diffusers.
+            "negative_prompt": request.negative_prompt or None,
+            "guidance_scale": request.guidance_scale,
+        }
+        return {name: value for name, value in arguments.items() if name in self._takes}

@@ -12,7 +12,7 @@ SETTINGS = {
     "EASEL_TOPOLOGY_SECONDS": "1",
     "EASEL_DATABASE_TIMEOUT_SECONDS": "2",
     "EASEL_DRAIN_GRACE_SECONDS": "2",
-    "EASEL_SLOTS": "2",
+    "EASEL_SLOTS": "4",
 }
 
 #: The mean pause between two kills.

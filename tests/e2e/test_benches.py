@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from bench import accept, bounds, startup
+from bench import accept, bounds, engine, startup, traces
 
 
 async def test_accept() -> None:
@@ -15,6 +15,19 @@ async def test_accept() -> None:
 
 def test_help_needs_nothing_heavy() -> None:
     assert startup.imported_by_help() == []
+
+
+@pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
+async def test_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "STEPS", {2: 1, 4: 1})
+    monkeypatch.setattr(engine, "CEILING_STEPS", 1)
+    monkeypatch.setattr(engine, "CEILING_ROWS", (4, 8))
+    monkeypatch.setattr("sys.argv", ["bench.engine", "--requests", "12", "--threads", "1"])
+    measured = await engine.measure(engine.options(), say=lambda _what: None)
+    assert all(0 < run["rows_per_second"] < math.inf for run in measured.results["runs"])
+    assert all(math.isfinite(target.value) for target in measured.targets)
+    (target,) = (target for target in measured.targets if "cancel" in target.name)
+    assert target.met
 
 
 async def test_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

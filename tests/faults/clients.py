@@ -116,13 +116,16 @@ class Clients:
         *,
         steps: int = 4,
         image_count: int = 1,
+        width: int = 64,
         model: str = "scripted",
         fate: Fate = Fate.HEALTHY,
     ) -> Wish:
         """Think of something that is going to be asked for; the script says what becomes of it."""
         request_id = uuid.uuid4().hex
         # The id makes every prompt, and with it every picture, one of its own.
-        spec = GenerationSpec(prompt=f"{script} {request_id}", steps=steps, image_count=image_count, model=model)
+        spec = GenerationSpec(
+            prompt=f"{script} {request_id}", steps=steps, image_count=image_count, width=width, model=model
+        )
         wish = Wish(request_id=request_id, fate=fate, spec=spec)
         self._request_ids.add(request_id)
         self._caller().announce(wish)
@@ -137,9 +140,11 @@ class Clients:
             self._watching.add(asyncio.create_task(caller.watch_to_the_end(position)))
         return generation.id
 
-    async def ask(self, script: str = "", *, steps: int = 4, image_count: int = 1, model: str = "scripted") -> str:
+    async def ask(
+        self, script: str = "", *, steps: int = 4, image_count: int = 1, width: int = 64, model: str = "scripted"
+    ) -> str:
         """Have something accepted and watched, and return its id; see `wish`."""
-        return await self.accept(self.wish(script, steps=steps, image_count=image_count, model=model))
+        return await self.accept(self.wish(script, steps=steps, image_count=image_count, width=width, model=model))
 
     async def ask_often(
         self, count: int, script: str = "", *, steps: int = 4, model: str = "scripted"

@@ -59,7 +59,11 @@ async def hints(stack: Stack) -> AsyncIterator[Hints]:
 async def workers(stack: Stack, hints: Hints) -> AsyncIterator[Sequence[Worker]]:
     """Two that draw what is hinted at."""
     async with AsyncExitStack() as running:
-        beside = [worker_beside(stack, model=hints.model, name=f"{hints.model}-{number}") for number in (1, 2)]
+        beside = [
+            # One at a time, so that what is asked for beyond that waits in the queue.
+            worker_beside(stack, model=hints.model, name=f"{hints.model}-{number}", EASEL_SLOTS="1")
+            for number in (1, 2)
+        ]
         yield [await running.enter_async_context(one) for one in beside]
 
 

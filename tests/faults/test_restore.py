@@ -171,8 +171,10 @@ class Logs:
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("restore")
+    # One at a time, so that there is a queue.
+    settings = {**SETTINGS, "EASEL_SLOTS": "1"}
     async with Stack(
-        folder, gateways=2, workers=2, model="scripted", worker_module="tests.scripted", environment=SETTINGS
+        folder, gateways=2, workers=2, model="scripted", worker_module="tests.scripted", environment=settings
     ) as stack:
         yield stack
 

@@ -110,7 +110,7 @@ async def test_cut_off_for_longer_than_a_lease(stack: Stack, front: Storefront, 
 async def test_cut_off_for_longer_than_an_upload_may_take(stack: Stack, front: Storefront, clients: Clients) -> None:
     """That is not the request's fault: it costs nothing, and another worker draws it."""
     timeout = str(UPLOAD_TIMEOUT_SECONDS)
-    async with worker_behind(front, stack, model="exile", EASEL_UPLOAD_TIMEOUT_SECONDS=timeout):
+    async with worker_behind(front, stack, model="exile", EASEL_SLOTS="1", EASEL_UPLOAD_TIMEOUT_SECONDS=timeout):
         front.cut()
         generation_id = await clients.ask(model="exile")
         # While the first is being stored, this one takes up the worker, so that it can take no other.

@@ -52,7 +52,7 @@ SUCCEEDED = GenerationState.GENERATION_STATE_SUCCEEDED
 #: What is read.
 SPEC = GenerationSpec(
     model="scripted",
-    prompt="step=0.02",
+    prompt="step=0.4",
     steps=20,
     preview=PreviewSpec(every_steps=5),
     labels={"read-by": "watchers"},

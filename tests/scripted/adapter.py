@@ -17,21 +17,13 @@ import hashlib
 import os
 import signal
 import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from inference.engine.adapter import (
-    Conditioning,
-    DeviceLost,
-    InvalidOutput,
-    Latents,
-    OnEvaluation,
-    OutOfMemory,
-    Sketch,
-    Traits,
-)
+from inference.engine.adapter import DeviceLost, InvalidOutput, OutOfMemory, Traits
 from inference.engine.engine import DrawRequest, Pixels
 
 TRAITS = Traits(
@@ -50,8 +42,30 @@ FAILURES = {"model_error": RuntimeError, "out_of_memory": OutOfMemory, "invalid_
 SIGNALS = {"killed": signal.SIGKILL, "stopped": signal.SIGSTOP}
 
 
+@dataclass(eq=False)
+class ScriptedState:
+    """A picture on its way."""
+
+    request: DrawRequest
+    script: Mapping[str, str]
+    seed: int
+    done: int = 0
+
+    @property
+    def key(self) -> Hashable:
+        return self.request.width, self.request.height
+
+    @property
+    def rows(self) -> int:
+        return 2 if self.request.guidance_scale > 1 else 1
+
+    @property
+    def evaluations(self) -> int:
+        return self.request.steps
+
+
 class ScriptedAdapter:
-    """Follows the prompt. The same request always gives the same pixels."""
+    """Follows the prompts: a batch takes as long as its slowest. The same request always gives the same pixels."""
 
     @property
     def traits(self) -> Traits:
@@ -60,29 +74,33 @@ class ScriptedAdapter:
     def warm_up(self) -> None:
         return None
 
-    def encode(self, request: DrawRequest) -> Conditioning:
+    def encode(self, request: DrawRequest) -> Mapping[str, str]:
         script = read_script(request.prompt)
         time.sleep(float(script.get("encode", 0)))
         return script
 
-    def denoise(
-        self, request: DrawRequest, conditioning: Conditioning, *, seed: int, on_evaluation: OnEvaluation
-    ) -> Latents:
-        for step in range(1, request.steps + 1):
-            time.sleep(_step_seconds(conditioning))
-            if step == (request.steps + 1) // 2:
-                _have_the_accident(conditioning)
-            on_evaluation(step, request.steps, step)
-        return conditioning, pixels_of(request, seed=seed)
+    def begin(self, request: DrawRequest, conditioning: Mapping[str, str], *, seed: int) -> ScriptedState:
+        return ScriptedState(request, conditioning, seed)
 
-    def preview(self, sketch: Sketch) -> Pixels | None:
-        return np.full((8, 8, 3), sketch % 256, dtype=np.uint8)
+    def evaluate(self, states: Sequence[ScriptedState]) -> Sequence[None]:
+        time.sleep(max(_step_seconds(state.script) for state in states))
+        for state in states:
+            if state.done + 1 == (state.request.steps + 1) // 2:
+                _have_the_accident(state.script)
+        return [None] * len(states)
 
-    def decode(self, latents: Latents) -> Pixels:
-        script, pixels = latents
-        time.sleep(float(script.get("decode", 0)))
-        assert isinstance(pixels, np.ndarray)
-        return pixels
+    def advance(self, state: ScriptedState, prediction: None) -> None:
+        state.done += 1
+
+    def wait(self) -> None:
+        return None
+
+    def preview(self, state: ScriptedState) -> Pixels | None:
+        return np.full((8, 8, 3), state.done % 256, dtype=np.uint8)
+
+    def decode(self, states: Sequence[ScriptedState]) -> Sequence[Pixels]:
+        time.sleep(max(float(state.script.get("decode", 0)) for state in states))
+        return [pixels_of(state.request, seed=state.seed) for state in states]
 
 
 def read_script(prompt: str) -> dict[str, str]:
@@ -98,12 +116,12 @@ def pixels_of(request: DrawRequest, *, seed: int) -> Pixels:
     return np.ascontiguousarray(np.broadcast_to(rows, (request.height, request.width, 3)))
 
 
-def _step_seconds(script: dict[str, str]) -> float:
+def _step_seconds(script: Mapping[str, str]) -> float:
     in_a_hurry = "until" in script and _is_there(script["until"])
     return 0 if in_a_hurry else float(script.get("step", 0))
 
 
-def _have_the_accident(script: dict[str, Any]) -> None:
+def _have_the_accident(script: Mapping[str, str]) -> None:
     if "while" in script and not _is_there(script["while"]):
         return
     if "fail" in script:

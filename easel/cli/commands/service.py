@@ -39,7 +39,7 @@ def gateway(context: typer.Context) -> None:
 
 @commands.command(context_settings=PASS_ON, rich_help_panel=PANEL)
 def worker(context: typer.Context) -> None:
-    """Run a worker in the foreground."""
+    """Run a worker in the foreground; `--devices all` runs one for each GPU, `--devices 0,1` for some."""
     become("inference", arguments=context.args)
 
 

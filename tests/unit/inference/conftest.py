@@ -4,6 +4,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -14,14 +15,23 @@ from easel.embedded.nats import Nats
 from easel.embedded.ports import PortBlock
 from easel.embedded.s3 import S3
 from inference import models
-from inference.engine.adapter import ModelAdapter
-from inference.engine.serial_engine import SerialEngine
+from inference.engine.adapter import Adapter, StepAdapter
+from inference.engine.loops import loop_for
+from inference.engine.threaded_engine import ThreadedEngine
 from inference.metrics import Metrics
+from inference.settings import WorkerSettings
 from tests.unit.inference.scripted_gateway import ScriptedGateway
 
 MODEL = "scripted"
 #: Other tests share the cores.
 TORCH_THREADS = 1
+MOST_ROWS = 16
+
+
+def load(model: Path | str, **settings: Any) -> Adapter:
+    """Load a model as a worker with such settings does."""
+    given = WorkerSettings(**{"model": str(model), "device": "cpu", **settings})
+    return models.load(str(model), given, threads=TORCH_THREADS)
 
 
 @pytest.fixture(scope="session")
@@ -31,11 +41,11 @@ def postcard_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postcard_adapter(postcard_folder: Path) -> ModelAdapter:
+def postcard_adapter(postcard_folder: Path) -> StepAdapter:
     """Load the bundled model as the worker does."""
-    adapter = models.load(str(postcard_folder), device="cpu", dtype="auto", threads=TORCH_THREADS)
+    adapter: Any = load(postcard_folder)
     adapter.warm_up()
-    return adapter
+    return cast(StepAdapter, adapter)
 
 
 @pytest.fixture
@@ -98,12 +108,12 @@ async def gateway(connect: Callable[[], Awaitable[Bus]]) -> ScriptedGateway:
 
 
 @pytest.fixture
-async def start_engine() -> AsyncIterator[Callable[[ModelAdapter], Awaitable[SerialEngine]]]:
+async def start_engine() -> AsyncIterator[Callable[[Adapter], Awaitable[ThreadedEngine]]]:
     """Start engines, and stop them after the test."""
     async with AsyncExitStack() as running:
 
-        async def start(adapter: ModelAdapter) -> SerialEngine:
-            engine = SerialEngine(functools.partial(_give, adapter))
+        async def start(adapter: Adapter) -> ThreadedEngine:
+            engine = ThreadedEngine(functools.partial(loop_for, adapter, most_rows=MOST_ROWS))
             await engine.start()
             running.push_async_callback(engine.stop)
             return engine
@@ -120,7 +130,3 @@ def _place(path: Path) -> Iterator[tuple[DataFolder, PortBlock]]:
     finally:
         ports.release()
         folder.release()
-
-
-def _give(adapter: ModelAdapter) -> ModelAdapter:
-    return adapter

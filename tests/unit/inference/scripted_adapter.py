@@ -1,11 +1,14 @@
 """A model that draws what a test tells it to, without torch."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
-from inference.engine.adapter import Conditioning, Latents, OnEvaluation, Sketch, Traits
+from inference.engine.adapter import OnEvaluation, Traits
 from inference.engine.engine import DrawRequest, Pixels
 
 TRAITS = Traits(
@@ -21,6 +24,8 @@ TRAITS = Traits(
     previews=True,
 )
 GATE_TIMEOUT_SECONDS = 30.0
+#: A step takes as long for many as for one.
+STEP_SECONDS = 0.001
 
 
 def draw_request(**given: object) -> DrawRequest:
@@ -55,12 +60,27 @@ class Gate:
         assert self._opened.wait(GATE_TIMEOUT_SECONDS)
 
 
+Script: TypeAlias = Callable[[str, int], None]
+
+
+@dataclass(eq=False)
+class ScriptedState:
+    """A picture on its way, and what its adapter was told of it."""
+
+    request: DrawRequest
+    seed: int
+    evaluations: int
+    key: Hashable
+    rows: int = 2
+    done: int = 0
+
+
 class ScriptedAdapter:
-    """Counts its evaluations; calls `script` with the prompt and the step before each of them."""
+    """Counts its evaluations, and calls `script` with the prompt and the step before each; cut at its steps."""
 
     def __init__(
         self,
-        script: Callable[[str, int], None] = lambda _prompt, _step: None,
+        script: Script = lambda _prompt, _step: None,
         *,
         evaluations: Callable[[int], int] = lambda steps: steps,
     ) -> None:
@@ -78,24 +98,59 @@ class ScriptedAdapter:
     def warm_up(self) -> None:
         return None
 
-    def encode(self, request: DrawRequest) -> Conditioning:
+    def encode(self, request: DrawRequest) -> str:
         return request.prompt
 
-    def denoise(
-        self, request: DrawRequest, conditioning: Conditioning, *, seed: int, on_evaluation: OnEvaluation
-    ) -> Latents:
+    def begin(self, request: DrawRequest, conditioning: str, *, seed: int) -> ScriptedState:
+        assert conditioning == request.prompt
         evaluations = self._evaluations(request.steps)
-        for done in range(1, evaluations + 1):
-            self._script(conditioning, done)
-            self.evaluated.append((conditioning, done))
-            on_evaluation(done, evaluations, done)
-        return conditioning, np.full((request.height, request.width, 3), seed % 256, dtype=np.uint8)
+        return ScriptedState(request, seed, evaluations, key=(request.width, request.height))
 
-    def preview(self, sketch: Sketch) -> Pixels | None:
-        return self.previewing(sketch)
+    def evaluate(self, states: Sequence[ScriptedState]) -> Sequence[None]:
+        time.sleep(STEP_SECONDS)
+        for state in states:
+            if state.request.prompt != "warm-up":
+                self._script(state.request.prompt, state.done + 1)
+        return [None] * len(states)
 
-    def decode(self, latents: Latents) -> Pixels:
-        prompt, pixels = latents
-        self.decoding(prompt)
-        assert isinstance(pixels, np.ndarray)
-        return pixels
+    def advance(self, state: ScriptedState, prediction: None) -> None:
+        state.done += 1
+        self.evaluated.append((state.request.prompt, state.done))
+
+    def wait(self) -> None:
+        return None
+
+    def preview(self, state: ScriptedState) -> Pixels | None:
+        return self.previewing(state.done)
+
+    def decode(self, states: Sequence[ScriptedState]) -> Sequence[Pixels]:
+        for state in states:
+            self.decoding(state.request.prompt)
+        return [pixels_of(state.request, seed=state.seed) for state in states]
+
+
+class ScriptedWholeAdapter:
+    """The same of a pipeline that is called as a whole."""
+
+    def __init__(self, script: Script = lambda _prompt, _step: None) -> None:
+        self.evaluated: list[tuple[str, int]] = []
+        self._script = script
+
+    @property
+    def traits(self) -> Traits:
+        return TRAITS
+
+    def warm_up(self) -> None:
+        return None
+
+    def draw(self, request: DrawRequest, *, seed: int, on_evaluation: OnEvaluation) -> Pixels:
+        for done in range(1, request.steps + 1):
+            self._script(request.prompt, done)
+            self.evaluated.append((request.prompt, done))
+            on_evaluation(done, request.steps)
+        return pixels_of(request, seed=seed)
+
+
+def pixels_of(request: DrawRequest, *, seed: int) -> Pixels:
+    """A picture of one colour, which its seed says."""
+    return np.full((request.height, request.width, 3), seed % 256, dtype=np.uint8)

@@ -19,11 +19,11 @@ from easel.worker.v1.progress_pb2 import ProgressReport
 from easel.worker.v1.task_pb2 import AttemptRef, Task
 from inference import pictures, progress
 from inference.attempt import PUBLIC_PHASES, PUBLIC_REASONS, Attempt, Workshop
-from inference.attempts import MAX_DELIVERING, Attempts
+from inference.attempts import LEAST_MAX_DELIVERING, Attempts
 from inference.engine import engine
-from inference.engine.adapter import InvalidOutput, ModelAdapter, OutOfMemory
+from inference.engine.adapter import Adapter, InvalidOutput, OutOfMemory
 from inference.engine.engine import Pixels
-from inference.engine.serial_engine import SerialEngine
+from inference.engine.threaded_engine import ThreadedEngine
 from inference.metrics import Metrics
 from inference.pictures import Encoder, PictureFile
 from inference.results import Results
@@ -32,8 +32,8 @@ from tests.unit.inference.conftest import MODEL
 from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, eventually, spec
 
-Start = Callable[[ModelAdapter], Awaitable[SerialEngine]]
-MakeWorkshop = Callable[[ModelAdapter], Awaitable[Workshop]]
+Start = Callable[[Adapter], Awaitable[ThreadedEngine]]
+MakeWorkshop = Callable[[Adapter], Awaitable[Workshop]]
 
 
 class MemoryStore:
@@ -62,7 +62,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def make_workshop(bus: Bus, store: MemoryStore, start_engine: Start, metrics: Metrics) -> MakeWorkshop:
-    async def make(adapter: ModelAdapter) -> Workshop:
+    async def make(adapter: Adapter) -> Workshop:
         return Workshop(
             worker_id="worker-1",
             bus=bus,
@@ -333,7 +333,7 @@ async def test_a_dropped_attempt_stops_after_the_step_in_hand_and_says_nothing(
     gate = Gate()
     adapter = ScriptedAdapter(lambda _prompt, step: gate() if step == 3 else None)
     workshop = await make_workshop(adapter)
-    attempts = Attempts(slots=1, hand_back=AsyncMock())
+    attempts = Attempts(slots=lambda: 1, hand_back=AsyncMock())
     dropped, following = await granted(gateway, steps=100), await granted(gateway)
     attempts.hold(Attempt(dropped, workshop))
     await asyncio.to_thread(gate.reached.wait)
@@ -357,7 +357,7 @@ async def test_only_the_attempt_that_is_meant_is_dropped(
 ) -> None:
     store.open.clear()
     workshop = await make_workshop(ScriptedAdapter())
-    attempts = Attempts(slots=2, hand_back=AsyncMock())
+    attempts = Attempts(slots=lambda: 2, hand_back=AsyncMock())
     task = await granted(gateway)
     attempts.hold(Attempt(task, workshop))
 
@@ -405,7 +405,7 @@ async def test_the_slot_is_free_once_the_steps_are_done(
     adapter = ScriptedAdapter(lambda _prompt, step: steps() if step == 4 else None)
     adapter.decoding = lambda _prompt: decoding()
     workshop = await make_workshop(adapter)
-    attempts = Attempts(slots=1, hand_back=AsyncMock())
+    attempts = Attempts(slots=lambda: 1, hand_back=AsyncMock())
     stop = asyncio.Event()
     attempts.hold(Attempt(await granted(gateway), workshop))
     await asyncio.to_thread(steps.reached.wait)
@@ -427,9 +427,9 @@ async def test_storage_that_lags_behind_holds_claims_back(
 ) -> None:
     store.open.clear()
     workshop = await make_workshop(ScriptedAdapter())
-    attempts = Attempts(slots=1, hand_back=AsyncMock())
+    attempts = Attempts(slots=lambda: 1, hand_back=AsyncMock())
     stop = asyncio.Event()
-    for _ in range(MAX_DELIVERING):
+    for _ in range(LEAST_MAX_DELIVERING):
         assert await asyncio.wait_for(attempts.wait_for_room(stop), WAIT_SECONDS) == 1
         attempts.hold(Attempt(await granted(gateway), workshop))
     await gateway.until(lambda: all(uploading(gateway, task) for task in gateway.tasks.values()))
@@ -461,7 +461,7 @@ async def test_giving_up_names_what_goes_back(
 ) -> None:
     gate = Gate()
     workshop = await make_workshop(ScriptedAdapter(lambda _prompt, _step: gate()))
-    attempts = Attempts(slots=3, hand_back=AsyncMock())
+    attempts = Attempts(slots=lambda: 3, hand_back=AsyncMock())
     first, second, third = [await granted(gateway) for _ in range(3)]
     for task in (first, second, third):
         attempts.hold(Attempt(task, workshop))
@@ -479,7 +479,7 @@ async def test_a_newer_attempt_of_the_same_generation_replaces_the_older(
 ) -> None:
     gate = Gate()
     workshop = await make_workshop(ScriptedAdapter(lambda _prompt, _step: gate()))
-    attempts = Attempts(slots=2, hand_back=AsyncMock())
+    attempts = Attempts(slots=lambda: 2, hand_back=AsyncMock())
     older = await granted(gateway)
     newer = Task()
     newer.CopyFrom(older)
@@ -501,7 +501,7 @@ async def test_one_that_is_to_be_alone_waits_for_the_others_and_nothing_is_claim
     store.open.clear()
     adapter = ScriptedAdapter()
     workshop = await make_workshop(adapter)
-    attempts = Attempts(slots=2, hand_back=AsyncMock())
+    attempts = Attempts(slots=lambda: 2, hand_back=AsyncMock())
     other, alone = await granted(gateway), await granted(gateway, prompt="a dragon")
     alone.alone = True
     attempts.hold(Attempt(other, workshop))
@@ -532,7 +532,7 @@ async def test_what_is_granted_beside_one_that_is_to_be_alone_is_handed_back_bef
         handed_back.append(ref)
         await handing_back.wait()
 
-    attempts = Attempts(slots=3, hand_back=hand_back)
+    attempts = Attempts(slots=lambda: 3, hand_back=hand_back)
     tasks = [await granted(gateway) for _ in range(3)]
     for task, alone in zip(tasks, (True, True, False), strict=True):
         task.alone = alone
@@ -552,7 +552,7 @@ async def test_one_that_is_to_be_alone_waits_until_every_claim_is_answered(
     make_workshop: MakeWorkshop, gateway: ScriptedGateway
 ) -> None:
     adapter = ScriptedAdapter()
-    attempts = Attempts(slots=2, hand_back=AsyncMock())
+    attempts = Attempts(slots=lambda: 2, hand_back=AsyncMock())
     alone = await granted(gateway)
     alone.alone = True
     attempts.reserve()
@@ -571,7 +571,7 @@ async def test_one_that_waits_to_be_alone_can_be_dropped(
 ) -> None:
     store.open.clear()
     workshop = await make_workshop(ScriptedAdapter())
-    attempts = Attempts(slots=1, hand_back=AsyncMock())
+    attempts = Attempts(slots=lambda: 1, hand_back=AsyncMock())
     other, alone = await granted(gateway), await granted(gateway)
     alone.alone = True
     for task in (other, alone):
@@ -589,7 +589,7 @@ async def test_a_newer_attempt_that_is_to_be_alone_replaces_the_older(
 ) -> None:
     gate = Gate()
     workshop = await make_workshop(ScriptedAdapter(lambda _prompt, _step: gate()))
-    attempts = Attempts(slots=1, hand_back=AsyncMock())
+    attempts = Attempts(slots=lambda: 1, hand_back=AsyncMock())
     older = await granted(gateway)
     older.alone = True
     newer = Task()

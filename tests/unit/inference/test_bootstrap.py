@@ -11,7 +11,7 @@ from easel.embedded.nats import Nats
 from easel.embedded.s3 import S3
 from easel.settings import Misconfigured
 from inference.bootstrap import EngineDied, Worker, WorkerBroken
-from inference.engine.adapter import DeviceLost, ModelAdapter
+from inference.engine.adapter import Adapter, DeviceLost
 from inference.hints import Hint, Hints
 from inference.models import Card, ModelSource
 from inference.settings import WorkerSettings
@@ -56,7 +56,7 @@ async def worker(settings: WorkerSettings, gate: Gate, gateway: ScriptedGateway)
 
 
 @asynccontextmanager
-async def started(settings: WorkerSettings, adapter: ModelAdapter) -> AsyncIterator[Worker]:
+async def started(settings: WorkerSettings, adapter: Adapter) -> AsyncIterator[Worker]:
     worker = Worker(settings, model=ModelSource(card=Card(), load=lambda: adapter))
     await worker.start()
     try:

@@ -26,7 +26,7 @@ class Running:
 
     def __init__(self, bus: Bus, *, slots: int = 1) -> None:
         self.granted: asyncio.Queue[Task] = asyncio.Queue()
-        self.attempts = Attempts(slots=slots, hand_back=AsyncMock())
+        self.attempts = Attempts(slots=lambda: slots, hand_back=AsyncMock())
         self.stop = asyncio.Event()
         self._registry = CollectorRegistry()
         self.claims = Claims(

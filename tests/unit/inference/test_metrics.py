@@ -49,8 +49,8 @@ def test_all_that_has_not_happened_yet_is_a_zero(registry: CollectorRegistry, me
 
 
 def test_steps_and_phases_are_timed(registry: CollectorRegistry, metrics: Metrics) -> None:
-    metrics.count_step(0.03)
-    metrics.count_step(0.3)
+    metrics.count_steps(1, seconds=0.03)
+    metrics.count_steps(1, seconds=0.3)
     metrics.time_phases({"denoising": 0.33, "uploading": 0.1})
 
     assert value(registry, "easel_steps_total", model=MODEL) == 2
@@ -109,7 +109,7 @@ def test_claims_count_by_the_answer_or_that_there_was_none(registry: CollectorRe
 
 def test_two_workers_in_one_process_do_not_meet(registry: CollectorRegistry, metrics: Metrics) -> None:
     other = CollectorRegistry()
-    Metrics(other, model=MODEL).count_step(1)
+    Metrics(other, model=MODEL).count_steps(1, seconds=1)
 
     assert value(registry, "easel_steps_total", model=MODEL) == 0
     assert value(other, "easel_steps_total", model=MODEL) == 1

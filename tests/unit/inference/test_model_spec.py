@@ -7,7 +7,7 @@ from diffusers import EulerDiscreteScheduler, LCMScheduler, PNDMScheduler
 
 from easel.v1.generation_pb2 import ImageFormat
 from inference import model_spec
-from inference.engine.adapter import ModelAdapter, Traits
+from inference.engine.adapter import Adapter, Traits
 from inference.engine.pipelines import traits_of
 from inference.models import Card
 from tests.unit.inference.scripted_adapter import TRAITS
@@ -31,7 +31,7 @@ def sd15() -> Traits:
     return traits_of(StableDiffusionLike(PNDMScheduler(skip_prk_steps=True, steps_offset=1)), name="stable-diffusion")
 
 
-def test_postcard(postcard_adapter: ModelAdapter) -> None:
+def test_postcard(postcard_adapter: Adapter) -> None:
     model = model_spec.describe(postcard_adapter.traits, Card(default_steps=20), name="postcard")
 
     assert (model.defaults.width, model.defaults.height, model.defaults.steps) == (128, 128, 20)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from inference import models
+from tests.unit.inference.conftest import load
 
 
 def test_the_bundled_model_is_found_from_anywhere(
@@ -49,14 +50,14 @@ def test_pickles_are_refused(postcard_folder: Path, tmp_path: Path) -> None:
     weights.rename(weights.with_suffix(".bin"))
 
     with pytest.raises(models.ModelUnavailable, match="cannot be loaded"):
-        models.load(str(folder), device="cpu", dtype="auto", threads=1)
+        load(folder)
 
 
 def test_a_hub_id_that_cannot_be_had_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
 
     with pytest.raises(models.ModelUnavailable) as refused:
-        models.load("nobody/nothing", device="cpu", dtype="auto", threads=1)
+        load("nobody/nothing")
 
     assert "nobody/nothing is no local folder and could not be had from the hub" in str(refused.value)
     assert "\n" not in str(refused.value)
@@ -68,7 +69,7 @@ def test_a_device_that_is_not_there_is_refused(postcard_folder: Path, monkeypatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     with pytest.raises(models.ModelUnavailable, match="EASEL_DEVICE"):
-        models.load(str(postcard_folder), device="cuda", dtype="auto", threads=1)
+        load(postcard_folder, device="cuda")
 
 
 def test_a_card_is_read(postcard_folder: Path, tmp_path: Path) -> None:

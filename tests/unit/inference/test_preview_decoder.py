@@ -9,10 +9,11 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 from torch.nn import functional
 
-from inference.engine.adapter import ModelAdapter
+from inference.engine.adapter import StepAdapter
 from inference.engine.engine import Pixels
 from inference.engine.preview_decoder import MAX_SIDE_PIXELS, Decode, PreviewDecoder, Unfit
 from inference.engine.sketch import Sketch
+from tests.unit.inference.alone import denoise
 from tests.unit.inference.scripted_adapter import draw_request
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
@@ -73,26 +74,24 @@ def test_a_preview_comes_closer_to_the_picture_than_its_mean_colour(levels: int,
     assert error(preview, wanted) < 0.8 * error(wanted.mean(axis=(0, 1)), wanted)
 
 
-def test_what_postcard_draws_can_be_seen_halfway(postcard_adapter: ModelAdapter) -> None:
+def test_what_postcard_draws_can_be_seen_halfway(postcard_adapter: StepAdapter) -> None:
     sketches: list[Sketch] = []
     request = draw_request(width=128, height=128, steps=10)
 
-    latents = postcard_adapter.denoise(
-        request,
-        postcard_adapter.encode(request),
-        seed=7,
-        on_evaluation=lambda *evaluation: sketches.append(evaluation[2]),
-    )
+    state = denoise(postcard_adapter, request, look=lambda state: sketches.append(state.sketch))
 
-    drawn = torch.from_numpy(postcard_adapter.decode(latents) / 127.5 - 1).permute(2, 0, 1)[None]
+    (picture,) = postcard_adapter.decode([state])
+    drawn = torch.from_numpy(picture / 127.5 - 1).permute(2, 0, 1)[None]
     wanted = shrunk(drawn, side=64)
     plain = error(wanted.mean(axis=(0, 1)), wanted)
     halfway = sketches[len(sketches) // 2]
-    preview = postcard_adapter.preview(halfway)
+    state.sketch = halfway
+    preview = postcard_adapter.preview(state)
     assert preview is not None
     assert error(preview, wanted) < 0.9 * plain
     # What the model takes for the picture tells more than the picture as it is, with its noise.
-    noisy = postcard_adapter.preview(replace(halfway, prediction=halfway.noisy_latents, scheduler=AS_IT_IS))
+    state.sketch = replace(halfway, prediction=halfway.noisy_latents, scheduler=AS_IT_IS)
+    noisy = postcard_adapter.preview(state)
     assert error(preview, wanted) < 0.9 * error(noisy, wanted)
 
 

@@ -18,7 +18,7 @@ from inference.engine.engine import Pixels, Previewed
 from inference.metrics import Metrics
 from inference.pictures import Encoder, PictureFile
 from inference.previews import Previews
-from inference.progress import ProgressReporter, SmoothedMean
+from inference.progress import Estimate, ProgressReporter, SmoothedMean
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway
 
 ID = "generation-1"
@@ -47,9 +47,8 @@ def encoder() -> HeldEncoder:
 
 @pytest.fixture
 def reporter(bus: Bus, gateway: ScriptedGateway) -> ProgressReporter:
-    return ProgressReporter(
-        bus, generation_id=ID, attempt=3, claim_id="c", steps=20, pictures=1, picture_seconds=SmoothedMean()
-    )
+    estimate = Estimate(pictures=1, picture_seconds=SmoothedMean())
+    return ProgressReporter(bus, generation_id=ID, attempt=3, claim_id="c", steps=20, estimate=estimate)
 
 
 @pytest.fixture

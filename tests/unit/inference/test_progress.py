@@ -5,7 +5,7 @@ from easel.v1.generation_pb2 import Phase
 from easel.worker.v1.progress_pb2 import ProgressReport
 from inference import progress
 from inference.engine.engine import Stepped
-from inference.progress import ProgressReporter, SmoothedMean
+from inference.progress import Estimate, ProgressReporter, SmoothedMean
 from tests.unit.inference.scripted_gateway import ScriptedGateway
 
 
@@ -22,8 +22,7 @@ def reporter(bus: Bus, picture_seconds: SmoothedMean) -> ProgressReporter:
         attempt=3,
         claim_id="claim-1",
         steps=4,
-        pictures=2,
-        picture_seconds=picture_seconds,
+        estimate=Estimate(pictures=2, picture_seconds=picture_seconds),
     )
 
 

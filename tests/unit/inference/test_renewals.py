@@ -13,9 +13,8 @@ from inference import renewals
 from inference.attempt import Attempt, Workshop
 from inference.attempts import Attempts
 from inference.cancellation import Cancellation
-from inference.engine import serial_engine
-from inference.engine.adapter import ModelAdapter
-from inference.engine.serial_engine import SerialEngine
+from inference.engine.adapter import Adapter
+from inference.engine.threaded_engine import ThreadedEngine
 from inference.gateways import Gateways
 from inference.metrics import Metrics
 from inference.pictures import Encoder
@@ -26,7 +25,7 @@ from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway
 from tests.unit.inference.test_attempt import MemoryStore
 
-Start = Callable[[ModelAdapter], Awaitable[SerialEngine]]
+Start = Callable[[Adapter], Awaitable[ThreadedEngine]]
 #: So long that only a nudge can be the reason of a second renewal.
 FOR_EVER_SECONDS = 3600.0
 
@@ -34,16 +33,15 @@ FOR_EVER_SECONDS = 3600.0
 class Held:
     """A worker that holds one attempt, which waits at a gate in its second step."""
 
-    def __init__(
-        self, bus: Bus, engine: SerialEngine, results: Results, *, gate: Gate, generation_id: str, attempts: Attempts
-    ) -> None:
+    def __init__(self, bus: Bus, engine: ThreadedEngine, results: Results, *, gate: Gate, generation_id: str) -> None:
         self.results = results
         self._passing = asyncio.Event()
         self.bus = bus
         self.engine = engine
         self.gate = gate
         self.generation_id = generation_id
-        self.attempts = attempts
+        self.slots = 2
+        self.attempts = Attempts(slots=lambda: self.slots, hand_back=AsyncMock())
 
     def renewals(self, *, period_seconds: float) -> Renewals:
         return Renewals(
@@ -89,11 +87,12 @@ async def held(bus: Bus, gateway: ScriptedGateway, start_engine: Start, metrics:
         results=results,
         metrics=metrics,
     )
-    attempts = Attempts(slots=2, hand_back=AsyncMock())
     generation_id = await gateway.queue()
+    held = Held(bus, engine, results, gate=gate, generation_id=generation_id)
+    attempts = held.attempts
     attempts.hold(Attempt(gateway.tasks[generation_id], workshop))
     await asyncio.to_thread(gate.reached.wait)
-    yield Held(bus, engine, results, gate=gate, generation_id=generation_id, attempts=attempts)
+    yield held
     gate.open()
     await attempts.drain(within_seconds=WAIT_SECONDS)
 
@@ -170,11 +169,6 @@ async def test_what_a_wedged_device_holds_is_not_renewed(
     assert request.free_slots == 0
 
 
-def test_limits_leave_room_for_what_is_lawful() -> None:
-    assert serial_engine.STEP_LIMIT_FACTOR >= 5
-    assert serial_engine.FIRST_STEP_LIMIT_SECONDS >= 60
-
-
 async def test_renewals_go_on(held: Held, gateway: ScriptedGateway) -> None:
     running = asyncio.create_task(held.renewals(period_seconds=0.01).run())
 
@@ -192,6 +186,23 @@ async def test_a_silent_gateway_is_asked_again_soon(
 
     await gateway.listen()
     await gateway.until(lambda: bool(gateway.renewals))
+    running.cancel()
+
+
+async def test_twice_the_slots_hasten_the_next_renewal_and_a_few_more_do_not(
+    held: Held, gateway: ScriptedGateway
+) -> None:
+    renewing = held.renewals(period_seconds=FOR_EVER_SECONDS)
+    running = asyncio.create_task(renewing.run())
+    await gateway.until(lambda: len(gateway.renewals) == 1)
+
+    held.slots = 3
+    renewing.hasten_if_it_matters()
+    held.slots = 4
+    renewing.hasten_if_it_matters()
+
+    await gateway.until(lambda: len(gateway.renewals) == 2)
+    assert [request.slots for request in gateway.renewals] == [2, 4]
     running.cancel()
 
 

@@ -5,7 +5,8 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
 
 from inference import schedulers
-from inference.engine.adapter import ModelAdapter
+from inference.engine.adapter import StepAdapter
+from tests.unit.inference.alone import denoise
 from tests.unit.inference.scripted_adapter import draw_request
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
@@ -13,29 +14,25 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  #
 FOR_ORDINARY_MODELS = sorted(set(schedulers.TABLE) - {schedulers.DISTILLED})
 
 
-def evaluations(adapter: ModelAdapter, *, scheduler: str, steps: int) -> int:
-    seen: list[tuple[int, int]] = []
-    request = draw_request(scheduler=scheduler, steps=steps)
-    latents = adapter.denoise(
-        request, adapter.encode(request), seed=1, on_evaluation=lambda *evaluation: seen.append(evaluation[:2])
-    )
-    assert adapter.decode(latents).shape == (64, 64, 3)
-    assert seen == [(done, len(seen)) for done in range(1, len(seen) + 1)]
-    return len(seen)
+def evaluations(adapter: StepAdapter, *, scheduler: str, steps: int) -> int:
+    state = denoise(adapter, draw_request(scheduler=scheduler, steps=steps))
+    (picture,) = adapter.decode([state])
+    assert picture.shape == (64, 64, 3)
+    return int(state.evaluations)
 
 
 def saved_scheduler(adapter: Any) -> Any:
-    return adapter._pipeline.saved_scheduler
+    return adapter._saved_scheduler
 
 
-def test_postcard_offers_all_but_the_distilled_one(postcard_adapter: ModelAdapter) -> None:
+def test_postcard_offers_all_but_the_distilled_one(postcard_adapter: StepAdapter) -> None:
     assert list(postcard_adapter.traits.schedulers) == FOR_ORDINARY_MODELS
     assert postcard_adapter.traits.default_scheduler == "dpmpp_2m"
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("name", sorted(schedulers.TABLE))
-def test_every_scheduler_draws(postcard_adapter: ModelAdapter, name: str, steps: int) -> None:
+def test_every_scheduler_draws(postcard_adapter: StepAdapter, name: str, steps: int) -> None:
     assert evaluations(postcard_adapter, scheduler=name, steps=steps) >= steps
 
 
@@ -50,7 +47,7 @@ def test_no_scheduler_cuts_latents_off(name: str) -> None:
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("name", FOR_ORDINARY_MODELS)
 def test_every_scheduler_takes_the_most_steps_that_are_offered(
-    postcard_adapter: ModelAdapter, name: str, spacing: str
+    postcard_adapter: StepAdapter, name: str, spacing: str
 ) -> None:
     saved = DDIMScheduler.from_config(
         saved_scheduler(postcard_adapter).config,
@@ -68,13 +65,13 @@ def test_every_scheduler_takes_the_most_steps_that_are_offered(
 
 
 @pytest.mark.parametrize("name", sorted(schedulers.TABLE))
-def test_a_scheduler_knows_its_name(postcard_adapter: ModelAdapter, name: str) -> None:
+def test_a_scheduler_knows_its_name(postcard_adapter: StepAdapter, name: str) -> None:
     built = schedulers.build(name, saved_scheduler(postcard_adapter))
 
     assert schedulers.own_name(built) == name
 
 
-def test_schedulers_share_no_state(postcard_adapter: ModelAdapter) -> None:
+def test_schedulers_share_no_state(postcard_adapter: StepAdapter) -> None:
     saved = saved_scheduler(postcard_adapter)
 
     assert schedulers.build("ddim", saved) is not schedulers.build("ddim", saved)

@@ -22,7 +22,7 @@ def test_wrong_settings_end_with_a_line_each(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EASEL_MODEL", " ")
-    monkeypatch.setenv("EASEL_SLOTS", "0")
+    monkeypatch.setenv("EASEL_SLOTS", "-1")
     monkeypatch.setenv("EASEL_MODEL_NAME", "no slug!")
 
     with pytest.raises(SystemExit) as ended:

@@ -11,12 +11,13 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from inference.engine.adapter import ModelAdapter
+from inference.engine.adapter import Adapter
 from inference.postcard import evaluate
 from inference.postcard.aspects import Shown
 from inference.postcard.drawing import Drawing, tensor
 from inference.postcard.judge import Judge
 from inference.postcard.world import Colour, Ground, Shape, Sky, Subject, is_held_out
+from tests.unit.inference.alone import draw
 from tests.unit.inference.conftest import TORCH_THREADS
 from tests.unit.inference.scripted_adapter import draw_request
 from tests.unit.inference.test_schedulers import FOR_ORDINARY_MODELS
@@ -86,19 +87,13 @@ def test_it_draws_what_it_is_asked(look: Look, prompt: str, expected: Shown) -> 
 
 
 @pytest.mark.parametrize("scheduler", FOR_ORDINARY_MODELS)
-def test_every_scheduler_draws_what_is_asked(
-    postcard_adapter: ModelAdapter, postcard_folder: Path, scheduler: str
-) -> None:
+def test_every_scheduler_draws_what_is_asked(postcard_adapter: Adapter, postcard_folder: Path, scheduler: str) -> None:
     request = draw_request(
-        prompt="a red lighthouse by the sea at night", width=128, height=128, steps=20, guidance_scale=4.5,
+        prompt="a red lighthouse by the sea at night", width=128, height=128, steps=20, guidance_scale=4.5, seed=0,
         scheduler=scheduler,
     )  # fmt: skip
 
-    latents = postcard_adapter.denoise(
-        request, postcard_adapter.encode(request), seed=0, on_evaluation=lambda *_evaluation: None
-    )
-
-    (shown,) = Judge.load(postcard_folder).look(tensor([postcard_adapter.decode(latents)]))
+    (shown,) = Judge.load(postcard_folder).look(tensor([draw(postcard_adapter, request)]))
     assert (shown["sky"], shown["subject"], shown["colour"]) == (Sky.NIGHT, Subject.LIGHTHOUSE, Colour.RED)
 
 

@@ -1,0 +1,59 @@
+"""`easel worker --devices 0,1` as people run it: a worker for each, that lives and ends with it."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+
+import psutil
+import pytest
+
+from easel.client import Client
+from easel.embedded import Stack
+
+PATIENCE_SECONDS = 120.0
+
+
+@pytest.fixture
+async def fleet(stack: Stack) -> AsyncIterator[asyncio.subprocess.Process]:
+    environment = {**stack.workers[0].environment(), "EASEL_METRICS_LISTEN": ""}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "easel", "worker", "--devices", "0,1", env={**os.environ, **environment}
+    )
+    yield process
+    if process.returncode is None:
+        process.terminate()
+        await process.wait()
+
+
+async def until_live(client: Client, *, workers: int) -> None:
+    """Wait until so many are live beside the stack's own."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await client.list_models())[0].live_workers < 1 + workers:  # noqa: ASYNC110  # a question to a server
+            await asyncio.sleep(0.1)
+
+
+def workers_of(fleet: asyncio.subprocess.Process) -> list[psutil.Process]:
+    return psutil.Process(fleet.pid).children()
+
+
+async def test_a_worker_for_each_device_lives_dies_and_ends_with_the_command(
+    fleet: asyncio.subprocess.Process, stack: Stack
+) -> None:
+    async with Client(stack.target) as client:
+        await until_live(client, workers=2)
+        first, second = workers_of(fleet)
+        assert [worker.environ()["CUDA_VISIBLE_DEVICES"] for worker in (first, second)] == ["0", "1"]
+
+        first.kill()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while first in (now := workers_of(fleet)) or len(now) < 2:  # noqa: ASYNC110  # nobody announces it
+                await asyncio.sleep(0.1)
+        assert second in now
+        await until_live(client, workers=2)
+
+        fleet.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await fleet.wait() == 0
+        assert not any(worker.is_running() for worker in now)
