@@ -63,13 +63,17 @@ class _Member:
 
     async def run(self) -> int:
         """Keep it running until it is told to stop."""
-        pause_seconds = FIRST_PAUSE_SECONDS
+        pause_seconds, is_first = FIRST_PAUSE_SECONDS, True
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()
             status = await self._run_once()
-            if self._stopping.is_set() or status == STARTED_WRONGLY:
-                return STARTED_WRONGLY if status == STARTED_WRONGLY else 0
+            if self._stopping.is_set():
+                return 0
+            if status == STARTED_WRONGLY and is_first:
+                logger.error("the worker of device {} was started wrongly", self._number, action="fleet_given_up")
+                return STARTED_WRONGLY
+            is_first = False
             if loop.time() - began > PROVEN_SECONDS:
                 pause_seconds = FIRST_PAUSE_SECONDS
             logger.error(
@@ -111,10 +115,12 @@ def environment_of(number: int, settings: WorkerSettings, *, outer: Mapping[str,
     Raises:
         NoDevices: there is none of that number.
     """
-    visible = [name.strip() for name in outer.get(VISIBLE_DEVICES, "").split(",") if name.strip()]
-    if visible and number >= len(visible):
-        raise NoDevices(f"--devices: there is no device {number} among the {len(visible)} of {VISIBLE_DEVICES}")
-    environment = {VISIBLE_DEVICES: visible[number] if visible else str(number)}
+    environment = {VISIBLE_DEVICES: str(number)}
+    if VISIBLE_DEVICES in outer:
+        visible = [name.strip() for name in outer[VISIBLE_DEVICES].split(",") if name.strip()]
+        if number >= len(visible):
+            raise NoDevices(f"--devices: there is no device {number} among the {len(visible)} of {VISIBLE_DEVICES}")
+        environment[VISIBLE_DEVICES] = visible[number]
     host, _, port = settings.metrics_listen.rpartition(":")
     if port and int(port):
         environment["EASEL_METRICS_LISTEN"] = f"{host}:{int(port) + number}"
@@ -126,10 +132,10 @@ def environment_of(number: int, settings: WorkerSettings, *, outer: Mapping[str,
 
 async def _numbers_of(devices: str) -> Sequence[int]:
     if devices != ALL:
-        try:
-            return sorted({int(number) for number in devices.split(",")})
-        except ValueError:
-            raise NoDevices(f"--devices: {devices!r} is neither `all` nor numbers with commas between") from None
+        numbers = devices.split(",")
+        if not all(number.isdecimal() for number in numbers):
+            raise NoDevices(f"--devices: {devices!r} is neither `all` nor numbers with commas between")
+        return sorted({int(number) for number in numbers})
     # Torch in a process of its own: this one stays small, and holds no device.
     counting = await asyncio.create_subprocess_exec(sys.executable, "-P", "-c", _COUNT, stdout=asyncio.subprocess.PIPE)
     counted, _ = await counting.communicate()

@@ -198,6 +198,10 @@ def _place(pipeline: Any, settings: WorkerSettings, *, device: str) -> None:
     """Put a pipeline where it draws, or where it waits until it does."""
     import torch  # noqa: PLC0415
 
+    from inference.engine.stable_diffusion_xl import upcast_decoder  # noqa: PLC0415
+
+    if type(pipeline).__name__ == "StableDiffusionXLPipeline":
+        upcast_decoder(pipeline)
     if settings.channels_last:
         for part in pipeline.components.values():
             if isinstance(part, torch.nn.Module):

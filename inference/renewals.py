@@ -36,7 +36,7 @@ class Renewals:
 
     def hasten_if_it_matters(self) -> None:
         """Renew now if there are twice as many slots as gateways know of: they send out hints by their number."""
-        if self._attempts.slots >= 2 * self._told_slots:
+        if self._answered and self._attempts.slots >= 2 * self._told_slots:
             self.hasten()
 
     async def run(self) -> None:

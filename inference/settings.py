@@ -36,7 +36,7 @@ class WorkerSettings(Settings):
         64,
         ge=1,
         le=1024,
-        description="At most so many rows are drawn in one batch; a picture takes two, or one without guidance.",
+        description="At most so many rows in one batch, unless their number is fixed; with guidance a picture has two.",
     )
     fixed_rows: int = Field(
         0,

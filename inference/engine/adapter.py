@@ -105,6 +105,10 @@ class StepAdapter(Adapter, Protocol):
     The states it takes are those it made.
     """
 
+    def tune(self) -> None:
+        """Begin to make it faster in the background, where that was asked for; called once it is warm and measured."""
+        ...
+
     def encode(self, request: DrawRequest) -> Conditioning:
         """Turn the prompts into what conditions the steps."""
         ...

@@ -5,13 +5,13 @@ It knows no thread and no torch: what is done on the device is the adapter's, an
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from loguru import logger
 
 from inference.engine.adapter import DeviceLost, OutOfMemory, Prediction, SampleState, StepAdapter, Traits
 from inference.engine.buckets import Buckets
-from inference.engine.cost_model import CostModel
+from inference.engine.cost_model import TRUSTED_STEPS, CostModel
 from inference.engine.drawing import Order
 from inference.engine.engine import Event, Phase, Pixels, Stopped
 from inference.engine.failures import failed
@@ -51,6 +51,8 @@ class BatchLoop:
         self._buckets: Buckets[Sample] = Buckets(costs)
         #: Denoised, and not decoded yet.
         self._denoised: list[Sample] = []
+        #: Where memory did not suffice for the usual number.
+        self._decoded_at_once: dict[Hashable, int] = {}
 
     def warm_up(self) -> Traits:
         """Prepare the model, and learn what steps of the default shape cost, with one row and with more."""
@@ -61,6 +63,7 @@ class BatchLoop:
         state = self._adapter.begin(request, conditioning, seed=0)
         self._room.note(state.key, state.rows)
         self._measure(state, lambda: self._adapter.begin(request, conditioning, seed=0))
+        self._adapter.tune()
         return traits
 
     @property
@@ -128,15 +131,17 @@ class BatchLoop:
         if batch is None:
             return False
         started = self._clock()
-        self._pulse.expect_step(known_seconds=self._costs.seconds(batch.key, batch.rows))
         self._evaluate(batch.members, observe=True)
         self._buckets.charge(batch.key, self._clock() - started)
         self._tell(batch.members)
+        self._show(batch.members)
         return True
 
     def _evaluate(self, samples: Sequence[Sample], *, observe: bool = False) -> None:
         """Evaluate and advance; halves are tried one after the other where that fails, down to who fails alone."""
+        key, rows = samples[0].key, sum(sample.rows for sample in samples)
         started = self._clock()
+        self._pulse.expect_step(known_seconds=self._costs.seconds(key, rows))
         try:
             predictions = self._adapter.evaluate([sample.state for sample in samples])
         except DeviceLost:
@@ -145,14 +150,12 @@ class BatchLoop:
             self._take_apart(samples, error)
             return
         for sample, prediction in zip(samples, predictions, strict=True):
-            # Another picture of the same request may just have failed.
-            if sample.job in self._jobs:
+            if self._is_in_hand(sample):
                 self._advance(sample, prediction)
         # Only here, so that a device that works on its own is told all at once.
         self._adapter.wait()
         if observe:
-            rows = sum(sample.rows for sample in samples)
-            self._costs.observe(samples[0].key, rows, self._clock() - started)
+            self._costs.observe(key, rows, self._clock() - started)
 
     def _take_apart(self, samples: Sequence[Sample], error: Exception) -> None:
         if isinstance(error, OutOfMemory | MemoryError):
@@ -162,9 +165,12 @@ class BatchLoop:
             return
         middle = len(samples) // 2
         for half in (samples[:middle], samples[middle:]):
-            # Another picture of the same request may just have failed.
-            if left := [sample for sample in half if sample.job in self._jobs]:
+            if left := [sample for sample in half if self._is_in_hand(sample)]:
                 self._evaluate(left)
+
+    def _is_in_hand(self, sample: Sample) -> bool:
+        """Whether its request has not ended yet: another of its pictures may just have failed."""
+        return sample.job in self._jobs
 
     def _advance(self, sample: Sample, prediction: Prediction) -> None:
         try:
@@ -182,12 +188,15 @@ class BatchLoop:
 
     def _tell(self, samples: Sequence[Sample]) -> None:
         """Tell of a step to those it was done for."""
-        for job in {sample.job: None for sample in samples if sample.job in self._jobs}:
+        for job in {sample.job: None for sample in samples if self._is_in_hand(sample)}:
             job.tell_steps(self._clock())
             if job.is_denoised:
                 job.enter(Phase.DECODING, self._clock())
+
+    def _show(self, samples: Sequence[Sample]) -> None:
+        """Show pictures on their way to those who asked for that."""
         for sample in samples:
-            if sample.job in self._jobs:
+            if self._is_in_hand(sample):
                 self._preview(sample)
 
     def _preview(self, sample: Sample) -> None:
@@ -207,15 +216,16 @@ class BatchLoop:
             sample.job.show(sample, pixels)
 
     def _decode(self, *, at_once: bool) -> None:
-        """Decode what has waited longest, and more of its kind; when nothing else is to be done, at once."""
-        if not self._denoised:
-            return
-        first = self._denoised[0]
-        if not at_once and self._clock() < first.denoised_at + DECODE_PATIENCE_SECONDS:
-            return
-        chosen = [sample for sample in self._denoised if sample.key == first.key][:DECODED_AT_ONCE]
-        self._denoised = [sample for sample in self._denoised if sample not in chosen]
-        self._decode_together(chosen)
+        """Decode what has waited for long enough; where there is nothing to denoise, what has waited longest."""
+        while self._denoised:
+            first = self._denoised[0]
+            if not at_once and self._clock() < first.denoised_at + DECODE_PATIENCE_SECONDS:
+                return
+            at_once = False
+            most = self._decoded_at_once.get(first.key, DECODED_AT_ONCE)
+            chosen = [sample for sample in self._denoised if _go_together(sample, first)][:most]
+            self._denoised = [sample for sample in self._denoised if sample not in chosen]
+            self._decode_together(chosen)
 
     def _decode_together(self, samples: Sequence[Sample]) -> None:
         self._pulse.expect_decoding()
@@ -227,9 +237,10 @@ class BatchLoop:
             if len(samples) == 1:
                 self._end(samples[0].job, failed(error))
                 return
+            if isinstance(error, OutOfMemory | MemoryError):
+                self._decoded_at_once[samples[0].key] = len(samples) // 2
             for sample in samples:
-                # Another picture of the same request may just have failed.
-                if sample.job in self._jobs:
+                if self._is_in_hand(sample):
                     self._decode_together([sample])
             return
         for sample, pixels in zip(samples, pictures, strict=True):
@@ -257,18 +268,18 @@ class BatchLoop:
     def _measure(self, state: SampleState, another: Callable[[], SampleState]) -> None:
         """Evaluate the model for one picture, and for more of its kind as long as that pays, and note the times."""
         until = self._clock() + MEASURING_SECONDS
-        states = [state]
-        while True:
-            rows = len(states) * state.rows
-            try:
-                self._costs.observe(state.key, rows, self._time(states, until=until))
-            except (OutOfMemory, MemoryError):
-                self._costs.halve(state.key, rows)
-                return
-            more = self._costs.cap(state.key) // state.rows - len(states)
-            if more <= 0 or self._clock() > until:
-                return
-            states += [another() for _ in range(more)]
+        states, more = [], 1
+        try:
+            while more > 0:
+                states += [another() for _ in range(more)]
+                rows = len(states) * state.rows
+                seconds = self._time(states, until=until)
+                # As often as it takes to be trusted: it was warmed up, and nothing disturbed it.
+                for _ in range(TRUSTED_STEPS):
+                    self._costs.observe(state.key, rows, seconds)
+                more = self._costs.cap(state.key) // state.rows - len(states) if self._clock() < until else 0
+        except (OutOfMemory, MemoryError):
+            self._costs.halve(state.key, len(states) * state.rows)
 
     def _time(self, states: Sequence[SampleState], *, until: float) -> float:
         """Time an evaluation; a second one where there is time for it, since the first has to warm up."""
@@ -281,3 +292,8 @@ class BatchLoop:
         self._adapter.evaluate(states)
         self._adapter.wait()
         return self._clock() - started
+
+
+def _go_together(sample: Sample, first: Sample) -> bool:
+    """Whether two pictures may be decoded in one batch."""
+    return sample.key == first.key and (sample.job is first.job or not (sample.alone or first.alone))

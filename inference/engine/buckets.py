@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from inference.engine.cost_model import CostModel
 
-#: What takes longer than so many times what it would take in full batches of its shape alone is late, and goes first.
+#: What takes longer than so many times what it would take in full batches, shapes taking equal turns, is late.
 SLACK = 3.0
 
 
@@ -115,7 +115,8 @@ class Buckets(Generic[M]):
     def charge(self, key: Hashable, seconds: float) -> None:
         """Have a bucket pay for what it took."""
         if bucket := self._buckets.get(key):
-            bucket.credit -= seconds
+            # Who was late did not pay in advance: that leaves a debt of one batch, and not of all that it was late for.
+            bucket.credit = max(bucket.credit - seconds, -seconds)
 
     def _fill(self, bucket: _Bucket[M]) -> Batch[M]:
         """Take as many pictures as pay, whole, those due first first; what one leaves over may fit another."""
@@ -135,4 +136,4 @@ class Buckets(Generic[M]):
 
     def _due(self, member: M) -> float:
         step_seconds = self._costs.seconds(member.key, max(member.rows, self._costs.cap(member.key)))
-        return member.arrived + SLACK * member.evaluations * step_seconds
+        return member.arrived + SLACK * member.evaluations * step_seconds * len(self._buckets)

@@ -2,7 +2,7 @@
 
 import statistics
 from bisect import bisect_left
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -14,8 +14,12 @@ GOOD_SHARE = 0.95
 LONGEST_STEP_SECONDS = 0.25
 #: Where even the shortest step is longer, more rows may take so many times as long.
 LONGER = 1.5
+#: So few steps say nothing yet: the first of a kind is slow on some devices, and any may be disturbed.
+TRUSTED_STEPS = 3
 #: What has not been seen for so many steps is forgotten, so that what did not pay once is tried again.
 FORGOTTEN_STEPS = 2000
+#: Of so many shapes costs are remembered; clients choose them.
+MOST_SHAPES = 1000
 
 
 @dataclass(slots=True)
@@ -36,8 +40,9 @@ class _Curve:
     by_rows: dict[int, _Steps] = field(default_factory=dict)
     #: The numbers of rows, in order.
     counts: list[int] = field(default_factory=list)
-    #: What memory allows, once it did not suffice.
+    #: What memory allowed when it last did not suffice, and the number of steps then.
     most_rows: int | None = None
+    halved_at: int = 0
     #: How many rows pay; None until somebody asks after a step.
     cap: int | None = None
 
@@ -51,30 +56,33 @@ class CostModel:
 
     def __init__(self, *, most_rows: int) -> None:
         self._most_rows = most_rows
-        self._curves: dict[Hashable, _Curve] = {}
+        #: In the order in which they were last seen.
+        self._curves: OrderedDict[Hashable, _Curve] = OrderedDict()
 
     def observe(self, key: Hashable, rows: int, seconds: float) -> None:
         """Learn from a step with so many rows."""
-        curve = self._curve(key)
+        curve = self._remembered(key)
         curve.steps += 1
         steps = curve.by_rows.setdefault(rows, _Steps())
         steps.seconds.append(seconds)
         steps.median_seconds = statistics.median(steps.seconds)
         steps.seen_at = curve.steps
-        for forgotten in [one for one, each in curve.by_rows.items() if curve.steps > each.seen_at + FORGOTTEN_STEPS]:
-            del curve.by_rows[forgotten]
+        # The fewest rows are kept: they tell what is the least that a step takes.
+        for other in sorted(curve.by_rows)[1:]:
+            if curve.steps > curve.by_rows[other].seen_at + FORGOTTEN_STEPS:
+                del curve.by_rows[other]
         curve.counts = sorted(curve.by_rows)
         curve.cap = None
 
     def halve(self, key: Hashable, rows: int) -> None:
-        """Learn that memory did not suffice for so many rows; a single row is the least there is."""
-        curve = self._curve(key)
-        curve.most_rows = max(1, rows // 2)
+        """Learn that memory did not suffice for so many rows: half as many are tried, and much later more again."""
+        curve = self._remembered(key)
+        curve.most_rows, curve.halved_at = max(1, rows // 2), curve.steps
         curve.cap = None
 
     def seconds(self, key: Hashable, rows: int) -> float:
         """Predict a step: between what was measured along lines, beyond in proportion; 0 where nothing is known."""
-        curve = self._curve(key)
+        curve = self._curves.get(key, _Curve())
         counts, by_rows = curve.counts, curve.by_rows
         if not counts:
             return 0.0
@@ -95,21 +103,33 @@ class CostModel:
 
         While the most that were ever tried are clearly better than half as many, twice as many are tried next.
         """
-        curve = self._curve(key)
+        curve = self._curves.get(key, _Curve())
         if curve.cap is None:
             curve.cap = self._find_cap(curve)
         return curve.cap
 
     def _find_cap(self, curve: _Curve) -> int:
-        most = min(self._most_rows, curve.most_rows or self._most_rows)
-        seconds = {rows: steps.median_seconds for rows, steps in curve.by_rows.items() if steps.median_seconds > 0}
+        most = min(self._most_rows, self._memory_allows(curve))
+        trusted = {rows for rows, steps in curve.by_rows.items() if len(steps.seconds) >= TRUSTED_STEPS}
+        tried = [rows for rows in sorted(trusted or curve.counts) if rows <= most]
+        seconds = {rows: curve.by_rows[rows].median_seconds for rows in tried}
         longest = max(LONGEST_STEP_SECONDS, LONGER * min(seconds.values(), default=0.0))
-        throughputs = {rows: rows / each for rows, each in seconds.items() if rows <= most and each <= longest}
+        throughputs = {rows: rows / each for rows, each in seconds.items() if 0 < each <= longest}
         if not throughputs:
             return 1
         best = max(throughputs.values())
         fewest = min(rows for rows, throughput in throughputs.items() if throughput >= GOOD_SHARE * best)
-        return min(most, 2 * fewest) if fewest == curve.counts[-1] else fewest
+        return min(most, 2 * fewest) if fewest == tried[-1] else fewest
 
-    def _curve(self, key: Hashable) -> _Curve:
-        return self._curves.setdefault(key, _Curve())
+    def _memory_allows(self, curve: _Curve) -> int:
+        if curve.most_rows is None:
+            return self._most_rows
+        forgiven = (curve.steps - curve.halved_at) // FORGOTTEN_STEPS
+        return curve.most_rows << min(forgiven, self._most_rows.bit_length())
+
+    def _remembered(self, key: Hashable) -> _Curve:
+        curve = self._curves.setdefault(key, _Curve())
+        self._curves.move_to_end(key)
+        if len(self._curves) > MOST_SHAPES:
+            self._curves.popitem(last=False)
+        return curve

@@ -22,16 +22,12 @@ class EmbeddingCache(Generic[Value]):
         self._size_bytes = size_bytes
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self.bytes = 0
-        self.hits = 0
-        self.misses = 0
 
     def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """Give a value, computed only if it is not there."""
         if key in self._values:
-            self.hits += 1
             self._values.move_to_end(key)
             return self._values[key]
-        self.misses += 1
         value = compute()
         self._keep(key, value)
         return value

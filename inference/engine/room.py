@@ -30,19 +30,19 @@ class Room:
 
     def left(self, samples: Iterable[Sample], *, waiting: int) -> int:
         """Count how many requests fit beside pictures in hand and requests that wait; if there are none, one does."""
-        rows = Counter[Hashable]()
+        in_hand, leaving = Counter[Hashable](), Counter[Hashable]()
         for sample in samples:
-            rows[sample.key] += 0 if self._is_leaving(sample) else sample.rows
-        typical_key = self._wants[-1][0]
-        typical_rows = statistics.mean(rows for _, rows in self._wants)
-        if not rows:
-            rows[typical_key] = 0
-        rows[typical_key] += math.ceil(waiting * typical_rows)
-        caps = {key: self._costs.cap(key) for key in rows}
-        beside = sum(max(0, cap - rows[key]) for key, cap in caps.items())
-        in_all = MOST_BATCHES * max(caps.values()) - rows.total()
-        fitting = int(min(beside, in_all) / typical_rows)
-        return max(fitting, 0 if rows.total() else 1)
+            in_hand[sample.key] += sample.rows
+            leaving[sample.key] += sample.rows if self._is_leaving(sample) else 0
+        key = self._wants[-1][0]
+        wanted_rows = statistics.median(rows for _, rows in self._wants)
+        in_hand[key] += math.ceil(waiting * wanted_rows)
+        caps = {key: self._costs.cap(key) for key in in_hand}
+        # No more than a batch can leave with a step.
+        staying = {key: in_hand[key] - min(leaving[key], cap) for key, cap in caps.items()}
+        beside = sum(max(0, cap - staying[key]) for key, cap in caps.items())
+        in_all = MOST_BATCHES * max(caps.values()) - sum(staying.values())
+        return max(int(min(beside, in_all) / wanted_rows), 0 if in_hand.total() else 1)
 
     def _is_leaving(self, sample: Sample) -> bool:
         step_seconds = self._costs.seconds(sample.key, self._costs.cap(sample.key))

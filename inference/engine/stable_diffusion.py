@@ -39,6 +39,8 @@ class StableDiffusionAdapter:
     ) -> None:
         self._pipeline = pipeline
         self._denoiser = pipeline.unet
+        # Once, since it looks through all modules for those that are offloaded.
+        self._device = torch.device(pipeline._execution_device)  # noqa: SLF001  # where offloaded models draw
         self._traits = traits_of(pipeline, name=name)
         #: The one that the pipeline was saved with, of which the others are made.
         self._saved_scheduler = pipeline.scheduler
@@ -61,6 +63,9 @@ class StableDiffusionAdapter:
             self.advance(state, prediction)
         self.decode([state])
         self._preview_decoder = self._fit_preview_decoder()
+
+    def tune(self) -> None:
+        """Compile the denoiser in the background, if that was asked for."""
         if self._compiles:
             self._compile()
 
@@ -79,9 +84,11 @@ class StableDiffusionAdapter:
         # On the CPU: so all devices start from the same noise, and no step waits for a number to come from a device.
         generator = torch.Generator("cpu").manual_seed(seed)
         scheduler = schedulers.build(request.scheduler, self._saved_scheduler)
-        conditions = {name: torch.cat([embeddings[name] for embeddings in conditioning]) for name in conditioning[0]}
         with device_errors(), torch.no_grad(), self._pipeline_with(scheduler) as pipeline:
             scheduler.set_timesteps(request.steps, device="cpu")
+            conditions = {
+                name: torch.cat([embeddings[name] for embeddings in conditioning]) for name in conditioning[0]
+            }
             latents = pipeline.prepare_latents(
                 1,
                 self._pipeline.unet.config.in_channels,
@@ -134,11 +141,8 @@ class StableDiffusionAdapter:
             if not torch.isfinite(decoded).all():
                 raise InvalidOutput("the picture came out as not-a-number")
             pictures = self._pipeline.image_processor.postprocess(decoded, output_type="pil")
+            self._make_room()
         return [np.asarray(picture) for picture in pictures]
-
-    @property
-    def _device(self) -> torch.device:
-        return torch.device(self._pipeline._execution_device)  # noqa: SLF001  # where offloaded models draw
 
     @contextmanager
     def _pipeline_with(self, scheduler: Any) -> Iterator[Any]:
@@ -151,8 +155,14 @@ class StableDiffusionAdapter:
 
     def _encode(self, prompt: str) -> Embeddings:
         with device_errors(), torch.no_grad():
+            self._make_room()
             embeddings, _ = self._pipeline.encode_prompt(prompt, self._device, 1, False)
         return {"encoder_hidden_states": embeddings}
+
+    def _make_room(self) -> None:
+        """Take whole parts off the device, where they are offloaded: each only drives out the one before it."""
+        if getattr(self._pipeline, "_all_hooks", None):
+            self._pipeline.maybe_free_model_hooks()
 
     def _encode_negative(self, prompt: str | None, *, beside: Embeddings) -> Embeddings:
         with device_errors(), torch.no_grad():
@@ -200,12 +210,13 @@ class StableDiffusionAdapter:
         return torch.cat([rows, rows[:1].expand(missing, *rows.shape[1:])]) if missing > 0 else rows
 
     def _compile(self) -> None:
-        request = self._traits.default_request()
-        states = [self.begin(request, self.encode(request), seed=seed) for seed in range(2)]
+        guided = self._traits.default_request()
+        plain = replace(guided, guidance_scale=0.0)
+        states = [self.begin(request, self.encode(request), seed=0) for request in (guided, plain)]
 
         def try_out(denoiser: Any) -> None:
-            # The second number of rows has the compiler see that there are many.
-            for several in (states[:1], states):
+            # A single row is compiled apart from several, which may be any number.
+            for several in (states, states[1:]):
                 self._evaluate(denoiser, several)
 
         def on_ready(denoiser: Any) -> None:

@@ -11,14 +11,20 @@ from inference.engine.pipelines import device_errors
 from inference.engine.stable_diffusion import Embeddings, StableDiffusionAdapter
 
 
-class StableDiffusionXLAdapter(StableDiffusionAdapter):
-    """As the smaller one, with two text encoders, sizes as further conditions, and a decoder of its own precision."""
+def upcast_decoder(pipeline: Any) -> None:
+    """Have the decoder work in single precision, since it overflows in half; to be done before it is offloaded.
 
-    def __init__(self, pipeline: Any, **given: Any) -> None:
-        super().__init__(pipeline, **given)
-        if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.force_upcast:
-            # In half precision it overflows. The pipeline does this for each picture, and undoes it.
-            pipeline.vae.to(torch.float32)
+    The pipeline does this for each picture, and undoes it.
+    """
+    if pipeline.vae.dtype == torch.float16 and pipeline.vae.config.force_upcast:
+        pipeline.vae.to(torch.float32)
+
+
+class StableDiffusionXLAdapter(StableDiffusionAdapter):
+    """As the smaller one, with two text encoders, sizes as further conditions, and a decoder of its own precision.
+
+    The decoder has to be kept from half precision before: see `upcast_decoder`.
+    """
 
     def begin(self, request: DrawRequest, conditioning: Sequence[Embeddings], *, seed: int) -> LatentState:
         """Make the noise that one picture starts from, and its schedule."""
@@ -29,6 +35,7 @@ class StableDiffusionXLAdapter(StableDiffusionAdapter):
 
     def _encode(self, prompt: str) -> Embeddings:
         with device_errors(), torch.no_grad():
+            self._make_room()
             embeddings, _, pooled, _ = self._pipeline.encode_prompt(
                 prompt, device=self._device, num_images_per_prompt=1, do_classifier_free_guidance=False
             )

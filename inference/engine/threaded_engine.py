@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from loguru import logger
 
+from easel.logs import without_message
 from inference.engine.adapter import DeviceLost, Traits
 from inference.engine.drawing import Order, Outbox, ThreadedDrawing
 from inference.engine.engine import DrawRequest, Phase, PhaseStarted
@@ -96,6 +97,8 @@ class ThreadedEngine:
             # The thread ends here, and with it `alive`. What is in hand gets no final event: it may be what broke the
             # device, and only a lease that runs out counts against it.
             logger.opt(exception=True).critical("the device is lost", action="device_lost")
+        except Exception as error:  # noqa: BLE001  # a defect: the thread ends as if the device were lost, and says so
+            logger.opt(exception=without_message(error)).critical("a defect ended the engine", action="defect")
 
     def _work(self, loop: Loop) -> None:
         while self._collect(loop):

@@ -74,6 +74,9 @@ class ScriptedAdapter:
     def warm_up(self) -> None:
         return None
 
+    def tune(self) -> None:
+        return None
+
     def encode(self, request: DrawRequest) -> Mapping[str, str]:
         script = read_script(request.prompt)
         time.sleep(float(script.get("encode", 0)))

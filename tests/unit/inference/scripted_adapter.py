@@ -98,6 +98,9 @@ class ScriptedAdapter:
     def warm_up(self) -> None:
         return None
 
+    def tune(self) -> None:
+        return None
+
     def encode(self, request: DrawRequest) -> str:
         return request.prompt
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.engine.adapter import InvalidOutput, OutOfMemory, Traits
-from inference.engine.batch_loop import BatchLoop
+from inference.engine.batch_loop import DECODE_PATIENCE_SECONDS, BatchLoop
 from inference.engine.cost_model import LONGEST_STEP_SECONDS, CostModel
 from inference.engine.engine import (
     FINAL_EVENTS,
@@ -81,6 +81,9 @@ class FakeAdapter:
         return TRAITS
 
     def warm_up(self) -> None:
+        return None
+
+    def tune(self) -> None:
         return None
 
     def encode(self, request: DrawRequest) -> str:
@@ -165,6 +168,8 @@ class World:
 
     def __init__(self, *, memory_rows: int = MOST_ROWS) -> None:
         self.clock = Clock()
+        #: How many requests take up slots.
+        self.in_hand = 0
         self.adapter = FakeAdapter(self.clock, memory_rows=memory_rows)
         self.costs = CostModel(most_rows=MOST_ROWS)
         self.loop = BatchLoop(self.adapter, self.costs, Pulse(clock=self.clock), clock=self.clock)
@@ -193,7 +198,8 @@ class World:
 
     def has_room(self, drawings: Mapping[Arrival, Recorded]) -> bool:
         """Say what a worker would: whether there is a free slot."""
-        return sum(drawing.in_hand for drawing in drawings.values()) < self.loop.slots
+        self.in_hand = sum(drawing.in_hand for drawing in drawings.values())
+        return self.in_hand < self.loop.slots
 
 
 def seconds_alone(request: DrawRequest) -> float:
@@ -383,6 +389,63 @@ def test_failures_of_one_request_are_its_own(prompt: str, kind: FailureKind) -> 
     assert isinstance(well.end, Finished)
     assert isinstance(ill.end, Failed)
     assert ill.end.kind is kind
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    steps=st.lists(st.integers(1, 20), min_size=1, max_size=60),
+    widths=st.lists(st.sampled_from([64, 96, 128]), min_size=1, max_size=3),
+)
+def test_no_more_is_claimed_than_fills_a_few_batches(steps: list[int], widths: list[int]) -> None:
+    """Whatever comes, all at once: what is not claimed may be drawn by others."""
+    world = World()
+    arrivals = [
+        Arrival(draw_request(steps=count, width=widths[place % len(widths)], seed=place), 0.0)
+        for place, count in enumerate(steps)
+    ]
+    held = list[int]()
+    tick = world.loop.tick
+
+    def tick_and_count() -> None:
+        held.append(world.in_hand)
+        tick()
+
+    world.loop.tick = tick_and_count  # type: ignore[method-assign]
+    world.play(arrivals, claims=True)
+
+    # Two batches of two rows each, and in each shape a batch that leaves.
+    assert max(held) <= (2 + len(set(widths))) * MOST_ROWS // 2
+
+
+def test_what_is_done_is_decoded_soon_however_much_ends_at_once() -> None:
+    """As with models of few steps: more pictures end with each tick than are decoded together."""
+    requests = [draw_request(steps=4, seed=seed, guidance_scale=0.0) for seed in range(200)]
+    world = World()
+    gap = seconds_alone(requests[0]) / 2
+
+    drawings = world.play([Arrival(request, at=seed * gap) for seed, request in enumerate(requests)], claims=True)
+
+    waits = [drawing.end.phase_seconds[Phase.DECODING] for drawing in drawings if isinstance(drawing.end, Finished)]
+    assert len(waits) == len(requests)
+    assert max(waits) < DECODE_PATIENCE_SECONDS + 2 * MOST_ROWS * DECODE_SECONDS
+
+
+def test_a_decoder_without_memory_for_many_decodes_fewer_from_then_on() -> None:
+    world = World()
+    groups = list[int]()
+    decode = world.adapter.decode
+
+    def decode_at_most_two(states: Sequence[State]) -> Sequence[Pixels]:
+        groups.append(len(states))
+        if len(states) > 2:
+            raise OutOfMemory("too many")
+        return decode(states)
+
+    world.adapter.decode = decode_at_most_two  # type: ignore[method-assign]
+    drawings = world.play([Arrival(draw_request(seed=seed), 0.0) for seed in range(8)])
+
+    assert all(isinstance(drawing.end, Finished) for drawing in drawings)
+    assert groups == [4, 1, 1, 1, 1, 2, 2]
 
 
 def test_what_has_no_room_even_alone_fails() -> None:

@@ -2,7 +2,14 @@ from collections.abc import Callable
 
 import pytest
 
-from inference.engine.cost_model import FORGOTTEN_STEPS, LONGEST_STEP_SECONDS, REMEMBERED_STEPS, CostModel
+from inference.engine.cost_model import (
+    FORGOTTEN_STEPS,
+    LONGEST_STEP_SECONDS,
+    MOST_SHAPES,
+    REMEMBERED_STEPS,
+    TRUSTED_STEPS,
+    CostModel,
+)
 
 KEY = "64 x 64"
 
@@ -13,8 +20,13 @@ def taught(seconds: Callable[[int], float], *, most_rows: int = 64) -> CostModel
     rows = 0
     while rows != costs.cap(KEY):
         rows = costs.cap(KEY)
-        costs.observe(KEY, rows, seconds(rows))
+        observe(costs, rows, seconds(rows))
     return costs
+
+
+def observe(costs: CostModel, rows: int, seconds: float, *, times: int = TRUSTED_STEPS) -> None:
+    for _ in range(times):
+        costs.observe(KEY, rows, seconds)
 
 
 def test_of_what_was_never_seen_nothing_is_known() -> None:
@@ -77,6 +89,50 @@ def test_one_slow_step_changes_nothing_and_many_do() -> None:
     for _ in range(REMEMBERED_STEPS):
         costs.observe(KEY, 2, 0.2)
     assert costs.seconds(KEY, 2) == pytest.approx(0.2)
+
+
+def test_the_first_steps_with_more_rows_say_nothing_yet() -> None:
+    """On some devices they load kernels."""
+    costs = CostModel(most_rows=64)
+    observe(costs, 2, 0.02)
+    assert costs.cap(KEY) == 4
+
+    observe(costs, 4, 0.6, times=1)
+    assert costs.cap(KEY) == 4
+    observe(costs, 4, 0.02, times=TRUSTED_STEPS - 1)
+
+    assert costs.cap(KEY) == 8
+
+
+def test_memory_that_did_not_suffice_once_is_tried_again_some_day() -> None:
+    costs = taught(lambda _rows: 0.01)
+    costs.halve(KEY, 4)
+    assert costs.cap(KEY) == 2
+
+    observe(costs, 2, 0.01, times=FORGOTTEN_STEPS)
+    assert costs.cap(KEY) == 4
+    observe(costs, 4, 0.01, times=FORGOTTEN_STEPS)
+    assert costs.cap(KEY) == 8
+
+
+def test_what_the_least_step_takes_is_never_forgotten() -> None:
+    costs = CostModel(most_rows=64)
+    observe(costs, 1, 0.2)
+    observe(costs, 8, 0.3)
+    observe(costs, 16, 0.35, times=FORGOTTEN_STEPS + 10)
+
+    assert costs.cap(KEY) <= 8
+
+
+def test_only_so_many_shapes_are_remembered() -> None:
+    costs = CostModel(most_rows=64)
+    for side in range(MOST_SHAPES + 5):
+        costs.observe(side, 2, 0.1)
+        costs.seconds(f"asked for {side}", 2)
+
+    assert costs.seconds(0, 2) == 0
+    assert costs.seconds(MOST_SHAPES, 2) == 0.1
+    assert len(costs._curves) == MOST_SHAPES
 
 
 def test_what_did_not_pay_once_is_tried_again_some_day() -> None:

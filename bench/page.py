@@ -1,0 +1,123 @@
+"""`python -m bench.page RESULT.json ...`: puts what was measured into docs/benchmarks.md, with its picture."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "benchmarks.md"
+PICTURES = DOCS / "pictures"
+
+COLOURS = {"stock, one by one": "#b0b0b0", "stock, whole batches": "#7a8fb8", "easel": "#d1495b"}
+GIB = 1024**3
+
+
+def main() -> int:
+    """Fill the page with each result."""
+    mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "easel"})
+    for path in map(Path, sys.argv[1:]):
+        measured = json.loads(path.read_text(encoding="utf-8"))
+        lines, draw = SECTIONS[measured["name"]]
+        _fill(measured["name"], [*_where(measured), "", *lines(measured["results"]), "", *_targets(measured)])
+        figure = draw(measured["results"])
+        figure.savefig(PICTURES / f"bench-{measured['name']}.svg", metadata={"Date": None})
+    return 0
+
+
+def _fill(section: str, lines: Sequence[str]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    content = f"<!-- {section} -->\n" + "\n".join(lines) + f"\n<!-- end of {section} -->"
+    filled, count = re.subn(rf"<!-- {section} -->.*<!-- end of {section} -->", lambda _: content, page, flags=re.DOTALL)
+    if count != 1:
+        raise SystemExit(f"{PAGE} has no place for {section}")
+    PAGE.write_text(filled, encoding="utf-8")
+
+
+def _where(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Say how and where it was measured."""
+    machine = measured["machine"]
+    versions = ", ".join(f"{name} {measured['versions'][name]}" for name in ("python", "torch", "diffusers"))
+    yield (
+        f"`{measured['command']}` on {machine['cores']} cores ({machine['processor']}) and "
+        f"{machine['memory_bytes'] / GIB:.0f} GiB, shared with others; {versions}."
+    )
+
+
+def _targets(measured: Mapping[str, Any]) -> Iterator[str]:
+    yield "| target | value | bound | |"
+    yield "|---|--:|--:|---|"
+    for target in measured["targets"]:
+        sign = "≥" if target["better"] == "higher" else "≤"
+        verdict = "met" if target["met"] else "**not met**"
+        yield f"| {target['name']} | {target['value']:.3g} | {sign} {target['bound']:g} | {verdict} |"
+
+
+def _engine(results: Mapping[str, Any]) -> Iterator[str]:
+    yield "| | trace | arrivals | rows/s | pictures/s | p50 | p95 | p99 | a cancel frees after |"
+    yield "|---|---|--:|--:|--:|--:|--:|--:|--:|"
+    for run in results["runs"]:
+        waits = " | ".join(f"{run['latency_seconds'][name]:.2f} s" for name in ("p50", "p95", "p99"))
+        freed = run["cancel_to_free_seconds"]
+        yield (
+            f"| {run['contender']} | {run['trace']} | {run['rate']:g}x | {run['rows_per_second']:.0f} | "
+            f"{run['pictures_per_second']:.2f} | {waits} | {f'{max(freed):.2f} s' if freed else ''} |"
+        )
+    yield ""
+    ceiling = results["ceiling"]
+    rates = ", ".join(f"{rate:.0f} by {rows}" for rows, rate in ceiling["rows_per_second"].items())
+    yield (
+        f"The ceiling, in rows a second: {rates}; where each picture is decoded too (in "
+        f"{ceiling['decode_seconds'] * 1000:.0f} ms), {ceiling['best_with_decoding']:.0f}. At saturation a step had "
+        f"{results['saturated']['mean_rows']:.1f} rows on average."
+    )
+
+
+def _draw_engine(results: Mapping[str, Any]) -> Figure:
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    _draw_throughput(left, results)
+    _draw_waits(right, [run for run in results["runs"] if run["trace"] == "C" and run["rate"] == 1])
+    return figure
+
+
+def _draw_throughput(axes: Axes, results: Mapping[str, Any]) -> None:
+    runs = [run for run in results["runs"] if run["trace"] == "C" and run["rate"] > 1]
+    names = [run["contender"] for run in runs]
+    bars = axes.barh(names, [run["rows_per_second"] for run in runs], color=[COLOURS[name] for name in names])
+    axes.bar_label(bars, fmt="%.0f", padding=3)
+    ceiling = results["ceiling"]
+    for key, style, label in (("best", "-", "ceiling"), ("best_with_decoding", ":", "ceiling, with decoding")):
+        axes.axvline(ceiling[key], color="black", linewidth=0.8, linestyle=style, label=label)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.15 * ceiling["best"])
+    axes.set_xlabel("rows a second, at saturation")
+    axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+
+
+def _draw_waits(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
+    for run in runs:
+        waits = run["waits_seconds"]
+        shares = [(place + 1) / len(waits) for place in range(len(waits))]
+        axes.step(waits, shares, where="post", color=COLOURS[run["contender"]], label=run["contender"])
+    axes.set_xlim(left=0)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("seconds until the picture is stored, at 1x")
+    axes.set_ylabel("share of requests")
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+
+
+#: Each measurement's lines, and its picture.
+SECTIONS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Iterator[str]], Callable[[Mapping[str, Any]], Figure]]] = {
+    "engine": (_engine, _draw_engine),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
