@@ -43,9 +43,10 @@ def _fill(section: str, lines: Sequence[str]) -> None:
 def _where(measured: Mapping[str, Any]) -> Iterator[str]:
     """Say how and where it was measured."""
     machine = measured["machine"]
+    command = re.sub(r" --json \S+", "", measured["command"])
     versions = ", ".join(f"{name} {measured['versions'][name]}" for name in ("python", "torch", "diffusers"))
     yield (
-        f"`{measured['command']}` on {machine['cores']} cores ({machine['processor']}) and "
+        f"`{command}` on {machine['cores']} cores ({machine['processor']}) and "
         f"{machine['memory_bytes'] / GIB:.0f} GiB, shared with others; {versions}."
     )
 
