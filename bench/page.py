@@ -11,6 +11,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.report import fill_page
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "benchmarks.md"
 PICTURES = DOCS / "pictures"
@@ -25,19 +27,11 @@ def main() -> int:
     for path in map(Path, sys.argv[1:]):
         measured = json.loads(path.read_text(encoding="utf-8"))
         lines, draw = SECTIONS[measured["name"]]
-        _fill(measured["name"], [*_where(measured), "", *lines(measured["results"]), "", *_targets(measured)])
+        section = [*_where(measured), "", *lines(measured["results"]), "", *_targets(measured)]
+        fill_page(PAGE, {measured["name"]: "\n".join(section)})
         figure = draw(measured["results"])
         figure.savefig(PICTURES / f"bench-{measured['name']}.svg", metadata={"Date": None})
     return 0
-
-
-def _fill(section: str, lines: Sequence[str]) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    content = f"<!-- {section} -->\n" + "\n".join(lines) + f"\n<!-- end of {section} -->"
-    filled, count = re.subn(rf"<!-- {section} -->.*<!-- end of {section} -->", lambda _: content, page, flags=re.DOTALL)
-    if count != 1:
-        raise SystemExit(f"{PAGE} has no place for {section}")
-    PAGE.write_text(filled, encoding="utf-8")
 
 
 def _where(measured: Mapping[str, Any]) -> Iterator[str]:

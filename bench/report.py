@@ -85,6 +85,23 @@ def finish(report: Report, options: argparse.Namespace, *, console: Console) -> 
     return 1 if options.check and not all(target.met for target in report.targets) else 0
 
 
+def fill_page(page: Path, sections: Mapping[str, str]) -> None:
+    """Put each section between its marks in a page.
+
+    Raises:
+        ValueError: the page has no place for one.
+    """
+    text = page.read_text(encoding="utf-8")
+    for name, section in sections.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, found, rest = text.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not (found and ended):
+            raise ValueError(f"{page} has no place for {name}")
+        text = f"{before}{begin}{section}\n{end}{after}"
+    page.write_text(text, encoding="utf-8")
+
+
 def commit() -> str | None:
     """Name the commit that was measured, with `-dirty` when the tree differs from it; None outside a repository."""
     git = shutil.which("git")

@@ -4,29 +4,15 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from inference.engine.adapter import SampleState
 from inference.engine.cost_model import CostModel
 
 #: What takes longer than so many times what it would take in full batches, shapes taking equal turns, is late.
 SLACK = 3.0
 
 
-class Member(Protocol):
+class Member(SampleState, Protocol):
     """A picture that is being drawn. Times are in seconds, of the clock that the engine is driven with."""
-
-    @property
-    def key(self) -> Hashable:
-        """What it has in common with those that fit into its batch."""
-        ...
-
-    @property
-    def rows(self) -> int:
-        """How many rows of a batch it takes: 2 with guidance, else 1."""
-        ...
-
-    @property
-    def evaluations(self) -> int:
-        """How many batches it has to be in, from the first to the last."""
-        ...
 
     @property
     def arrived(self) -> float:

@@ -229,7 +229,7 @@ class StableDiffusionAdapter:
         try:
             with device_errors(), torch.no_grad():
                 return PreviewDecoder.fit(
-                    self._decode, channels=vae.config.latent_channels, device=vae.device, dtype=vae.dtype
+                    self._decode, channels=vae.config.latent_channels, device=self._device, dtype=vae.dtype
                 )
         except Unfit as error:
             logger.warning("no previews of this model: {}", error, action="no_previews")

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.report import fill_page
 from tests.chaos import outcome
 from tests.chaos.schedule import Component
 
@@ -32,7 +33,7 @@ def main() -> int:
         options.json.write_text(json.dumps(merged, indent=1) + "\n", encoding="utf-8")
     if options.docs:
         compared = json.loads((options.folder / "compare.json").read_text(encoding="utf-8"))
-        _fill(PAGE, {"campaign": "\n".join(_campaign(merged)), "comparison": "\n".join(_comparison(compared))})
+        fill_page(PAGE, {"campaign": "\n".join(_campaign(merged)), "comparison": "\n".join(_comparison(compared))})
         _plot(merged["samples"], PICTURE)
     return 1 if merged["findings"] else 0
 
@@ -103,17 +104,6 @@ def _comparison(compared: Mapping[str, Any]) -> Iterator[str]:
         waits = [f"{result['wait_seconds'][key]:.2f} s" for key in ("p50", "p99", "max")]
         counts = [f"{result[key]:,}" for key in ("accepted", "lost", "drawn_more_than_once", "per_second")]
         yield f"| {name} | {' | '.join((*counts, *waits))} |"
-
-
-def _fill(page: Path, sections: Mapping[str, str]) -> None:
-    """Put each section between its marks in a page."""
-    text = page.read_text(encoding="utf-8")
-    for name, section in sections.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
-        before, _, rest = text.partition(begin)
-        _, _, after = rest.partition(end)
-        text = f"{before}{begin}{section}\n{end}{after}"
-    page.write_text(text, encoding="utf-8")
 
 
 def _plot(samples: Sequence[Mapping[str, Any]], file: Path) -> None:
