@@ -198,6 +198,7 @@ async def test_twice_the_slots_hasten_the_next_renewal_and_a_few_more_do_not(
 
     held.slots = 3
     renewing.hasten_if_it_matters()
+    assert not renewing._wake.is_set()
     held.slots = 4
     renewing.hasten_if_it_matters()
 
