@@ -22,7 +22,7 @@ from inference.renewals import Renewals
 from inference.results import Results
 from tests.unit.inference.conftest import MODEL
 from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
-from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway
+from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway, eventually
 from tests.unit.inference.test_attempt import MemoryStore
 
 Start = Callable[[Adapter], Awaitable[ThreadedEngine]]
@@ -196,6 +196,7 @@ async def test_twice_the_slots_hasten_the_next_renewal_and_a_few_more_do_not(
     running = asyncio.create_task(renewing.run())
     await gateway.until(lambda: len(gateway.renewals) == 1)
 
+    await eventually(lambda: renewing._told_slots == 2)  # the answer is there, too
     held.slots = 3
     renewing.hasten_if_it_matters()
     assert not renewing._wake.is_set()
