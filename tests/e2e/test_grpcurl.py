@@ -157,7 +157,9 @@ def fields_are_described(reader: Reader) -> None:
 
 def models_are_listed(reader: Reader) -> None:
     (model,) = reader.message["models"]
-    assert (model["name"], model["live_workers"]) == ("postcard", 1)
+    assert model["name"] == "postcard"
+    # More than one where another test killed the worker: it counts as live until it has been silent for long enough.
+    assert model["live_workers"] >= 1
 
 
 def a_model_is_shown(reader: Reader) -> None:
