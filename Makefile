@@ -89,6 +89,10 @@ lock: ## Choose versions anew, within what pyproject.toml allows; needs uv
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--extra dev --override requirements/overrides.in --no-emit-package torch \
 		--custom-compile-command "make lock" --output-file requirements/lock.txt pyproject.toml requirements/torch.in
+	for peer in litserve dramatiq; do \
+		uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
+			--no-emit-package torch --custom-compile-command "make lock" \
+			--output-file bench/peers/$$peer.txt bench/peers/$$peer.in requirements/torch.in || exit; done
 
 .PHONY: clean
 clean: ## Remove what was built and cached, but neither .venv nor data

@@ -18,6 +18,7 @@ PAGE = DOCS / "benchmarks.md"
 PICTURES = DOCS / "pictures"
 
 COLOURS = {"stock, one by one": "#b0b0b0", "stock, whole batches": "#7a8fb8", "easel": "#d1495b"}
+PEERS_COLOURS = {"Easel": "#d1495b", "LitServe": "#7a8fb8", "FastAPI + Dramatiq + Redis": "#b0b0b0"}
 GIB = 1024**3
 
 
@@ -108,9 +109,40 @@ def _draw_waits(axes: Axes, runs: Sequence[Mapping[str, Any]]) -> None:
     axes.legend(frameon=False, fontsize=8, loc="lower right")
 
 
+def _peers(results: Mapping[str, Any]) -> Iterator[str]:
+    yield "| | pictures/s | p50 | p99 | first progress | memory | lost |"
+    yield "|---|--:|--:|--:|--:|--:|--:|"
+    for outcome in results["outcomes"]:
+        waits = " | ".join(f"{outcome['latency_seconds'][name]:.2f} s" for name in ("p50", "p99"))
+        yield (
+            f"| {outcome['contender']} | {outcome['pictures_per_second']:.2f} | {waits} | "
+            f"{outcome['first_progress_seconds']:.2f} s | {outcome['memory_mib']:.0f} MiB | "
+            f"{outcome['lost']} of {outcome['asked']} |"
+        )
+
+
+def _draw_peers(results: Mapping[str, Any]) -> Figure:
+    figure = Figure(figsize=(9, 2.2), layout="constrained")
+    axes = figure.subplots(1, 3, sharey=True)
+    outcomes = results["outcomes"]
+    names = [outcome["contender"] for outcome in outcomes]
+    for place, title, values, form in (
+        (axes[0], "pictures a second", [each["pictures_per_second"] for each in outcomes], "%.2f"),
+        (axes[1], "seconds to the first progress", [each["first_progress_seconds"] for each in outcomes], "%.2f"),
+        (axes[2], "lost, in percent", [100 * each["lost"] / each["asked"] for each in outcomes], "%.0f"),
+    ):
+        bars = place.barh(names, values, color=[PEERS_COLOURS[name] for name in names])
+        place.bar_label(bars, fmt=form, padding=3)
+        place.set_xlim(0, 1.2 * max(*values, 1e-9))
+        place.set_xlabel(title)
+    axes[0].invert_yaxis()
+    return figure
+
+
 #: Each measurement's lines, and its picture.
 SECTIONS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Iterator[str]], Callable[[Mapping[str, Any]], Figure]]] = {
     "engine": (_engine, _draw_engine),
+    "peers": (_peers, _draw_peers),
 }
 
 

@@ -23,11 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import report, traces
-from bench.peers.contenders import CONTENDERS, Contender
+from bench.peers.contenders import CONTENDERS, Contender, Worker
 from bench.report import Report, Target
 from bench.traces import Arrival
 from easel import logs
-from easel.embedded.process import Process
 
 SIZE_PIXELS = 128
 REQUESTS = 60
@@ -118,7 +117,7 @@ async def _live(contender: Contender, arrival: Arrival, *, began: float) -> Fate
     return fate
 
 
-async def _kill(worker: Process, *, after_seconds: float) -> None:
+async def _kill(worker: Worker, *, after_seconds: float) -> None:
     await asyncio.sleep(after_seconds)
     worker.kill()
     await asyncio.sleep(STARTED_AFTER_SECONDS)

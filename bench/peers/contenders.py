@@ -39,13 +39,24 @@ class Front(Protocol):
         ...
 
 
+class Worker(Protocol):
+    """What draws, of a service."""
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        ...
+
+    async def start(self) -> None:
+        """Have it run again."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
     """One of them, running."""
 
     front: Front
-    #: The one that draws; killed and started again.
-    worker: Process
+    worker: Worker
     #: Those that belong to the service, the bucket's apart.
     processes: Sequence[Process]
 
@@ -111,6 +122,21 @@ class PollingFront:
                 on_progress()
 
 
+class LitServeWorker:
+    """The process that LitServe draws in, and that it starts again by itself."""
+
+    def __init__(self, service: Process) -> None:
+        self._service = service
+
+    def kill(self) -> None:
+        """End the one that holds the model, which is the greatest of the service's processes."""
+        children = psutil.Process(self._service.pid).children(recursive=True)
+        max(children, key=lambda child: child.memory_info().rss).kill()
+
+    async def start(self) -> None:
+        """Leave it to LitServe."""
+
+
 @asynccontextmanager
 async def easel(threads: int) -> AsyncIterator[Contender]:
     """Easel: one gateway, one worker, NATS, PostgreSQL, S3."""
@@ -143,7 +169,7 @@ async def litserve(threads: int) -> AsyncIterator[Contender]:
             health_url=f"{url}/health",
         )
         async with _running(app):
-            yield Contender(front=LitServeFront(await open_http(url)), worker=app, processes=[app])
+            yield Contender(front=LitServeFront(await open_http(url)), worker=LitServeWorker(app), processes=[app])
 
 
 @asynccontextmanager

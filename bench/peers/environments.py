@@ -1,5 +1,6 @@
 """Makes the environment of each peer from its lock, once."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,22 +12,24 @@ PLACE = Path(__file__).parents[2] / "build" / "peers"
 
 
 def python_of(name: str) -> Path:
-    """Give the interpreter of a peer's environment, which is made if it is not there.
+    """Give the interpreter of a peer's environment, which is made if it is not there, or not of this lock.
 
     Raises:
-        subprocess.CalledProcessError: it cannot be made.
+        subprocess.CalledProcessError: it cannot be made; its `install.log` says why.
     """
     folder, lock = PLACE / name, LOCKS / f"{name}.txt"
-    python, made = folder / "bin" / "python", folder / "made"
-    if not made.exists() or made.stat().st_mtime < lock.stat().st_mtime:
-        _run(sys.executable, "-m", "venv", "--clear", str(folder))
-        pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        # Apart, as for Easel: each machine has its own right build of it.
-        _run(*pip, TORCH)
-        _run(*pip, "--require-hashes", "--requirement", str(lock))
-        made.touch()
+    python, made = folder / "bin" / "python", folder / "made-from"
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if not made.exists() or made.read_text() != digest:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (PLACE / f"{name}.install.log").open("wb") as log:
+            pip = (str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off")
+            for command in (
+                (sys.executable, "-m", "venv", "--clear", str(folder)),
+                # Apart, as for Easel: each machine has its own right build of it.
+                (*pip, TORCH),
+                (*pip, "--require-hashes", "--requirement", str(lock)),
+            ):
+                subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+        made.write_text(digest)
     return python
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True)

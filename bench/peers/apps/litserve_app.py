@@ -41,5 +41,5 @@ class Pictures(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Pictures(max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_TIMEOUT_SECONDS)
-    server = litserve.LitServer(api, accelerator="cpu", timeout=False)
+    server = litserve.LitServer(api, accelerator="cpu", timeout=False, restart_workers=True)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")
