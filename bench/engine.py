@@ -50,6 +50,7 @@ from inference.settings import WorkerSettings
 from inference.store import MinioObjectStore
 
 MODEL = "postcard"
+DEVICE = "cpu"
 SIZE_PIXELS = 128
 REQUESTS = 80
 SEED = 1
@@ -140,7 +141,7 @@ class Easel:
 
     def load(self, pulse: Pulse) -> Loop:
         """Load it as a worker does."""
-        settings = WorkerSettings(model=self._options.model, dtype=self._options.dtype, device="cpu")
+        settings = WorkerSettings(model=self._options.model, dtype=self._options.dtype, device=self._options.device)
         adapter: Any = models.load(models.locate(self._options.model), settings, threads=self._options.threads)
         loop = loop_for(adapter, pulse, most_rows=settings.max_rows)
         adapter.warm_up()
@@ -148,6 +149,7 @@ class Easel:
         pipeline.unet.forward = self.model_time.around(pipeline.unet.forward)
         pipeline.vae.decode = self.model_time.around(pipeline.vae.decode)
         adapter.encode = self.model_time.around(adapter.encode)
+        adapter.wait = self.model_time.around(adapter.wait)
         adapter.evaluate = self._counted(adapter.evaluate)
         loop.tick = self.tick_time.around(loop.tick)  # type: ignore[method-assign]
         self.adapter = adapter
@@ -212,12 +214,12 @@ class Bench:
         )
         pipeline.set_progress_bar_config(disable=True)
         torch.set_num_threads(self._options.threads)
-        return pipeline
+        return pipeline.to(self._options.device)
 
     def ceiling(self) -> Ceiling:
         """Measure the device with batches that are always full, and nothing else."""
         adapter = self.easel.adapter
-        request = traces.make("C", count=1, seed=0, size_pixels=SIZE_PIXELS)[0].request
+        request = traces.make("C", count=1, seed=0, size_pixels=self._options.size)[0].request
         request = replace(request, guidance_scale=1.0)
         conditioning = adapter.encode(request)
         rates = {}
@@ -227,6 +229,7 @@ class Bench:
             for _ in range(CEILING_STEPS):
                 began = time.perf_counter()
                 adapter.evaluate(states)
+                adapter.wait()
                 seconds.append(time.perf_counter() - began)
             rates[rows] = rows / statistics.median(seconds)
         began = time.perf_counter()
@@ -236,12 +239,12 @@ class Bench:
         return Ceiling(rows_per_second=rates, decode_seconds=decode_seconds, rows_per_picture=rows_per_picture)
 
     def _arrivals(self, trace: str) -> Sequence[Arrival]:
-        return traces.make(trace, count=self._options.requests, seed=self._options.seed, size_pixels=SIZE_PIXELS)
+        return traces.make(trace, count=self._options.requests, seed=self._options.seed, size_pixels=self._options.size)
 
 
 async def measure(options: argparse.Namespace, *, say: Callable[[str], None]) -> Report:
     """Measure everything, in one run."""
-    async with _storage() as store:
+    async with storage() as store:
         bench = Bench(options, store)
         runs: dict[tuple[str, str, float], Run] = {}
 
@@ -372,7 +375,8 @@ def show(results: Mapping[str, Any], *, console: Console) -> None:
 
 
 @asynccontextmanager
-async def _storage() -> AsyncIterator[MinioObjectStore]:
+async def storage() -> AsyncIterator[MinioObjectStore]:
+    """Run a bucket for the pictures."""
     with tempfile.TemporaryDirectory(prefix="easel-bench-") as path:
         folder, ports = DataFolder(Path(path)), PortBlock.claim()
         folder.hold()
@@ -405,6 +409,8 @@ def options() -> argparse.Namespace:
     """Read the command line."""
     parser = report.arguments("Measure what batching at the level of steps gives.")
     parser.add_argument("--model", default=MODEL, help=f"the model; {MODEL} when absent")
+    parser.add_argument("--device", default=DEVICE, help=f"where to draw; {DEVICE} when absent")
+    parser.add_argument("--size", type=int, default=SIZE_PIXELS, help=f"pixels a side; {SIZE_PIXELS} when absent")
     parser.add_argument("--dtype", default=DTYPE, help=f"its precision; {DTYPE} when absent")
     parser.add_argument("--threads", type=int, default=THREADS, help=f"CPU threads for torch; {THREADS} when absent")
     parser.add_argument("--requests", type=int, default=REQUESTS, help=f"in each trace; {REQUESTS} when absent")

@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.levers import best_flops
 from bench.report import fill_page
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -28,7 +29,9 @@ def main() -> int:
     for path in map(Path, sys.argv[1:]):
         measured = json.loads(path.read_text(encoding="utf-8"))
         lines, draw = SECTIONS[measured["name"]]
-        section = [*_where(measured), "", *lines(measured["results"]), "", *_targets(measured)]
+        section = [*_where(measured), "", *lines(measured["results"])]
+        if measured["targets"]:
+            section += ["", *_targets(measured)]
         fill_page(PAGE, {measured["name"]: "\n".join(section)})
         figure = draw(measured["results"])
         figure.savefig(PICTURES / f"bench-{measured['name']}.svg", metadata={"Date": None})
@@ -139,10 +142,85 @@ def _draw_peers(results: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _levers(results: Mapping[str, Any]) -> Iterator[str]:
+    counts = _row_counts(results)
+    yield (
+        "| a step of as many rows, in ms | " + " | ".join(map(str, counts)) + " | decoding | best TFLOP/s | of bf16's |"
+    )
+    yield "|---|" + "--:|" * (len(counts) + 3)
+    for lever in results["levers"]:
+        steps = (
+            f"{1000 * lever['step_seconds'][rows]:.3g}" if rows in lever["step_seconds"] else "" for rows in counts
+        )
+        flops = best_flops(lever, row_flops=results["row_flops"])
+        yield (
+            f"| {lever['lever']} | {' | '.join(steps)} | {1000 * lever['decode_seconds']:.3g} | {flops / 1e12:.2f} | "
+            f"{flops / results['peak_flops_per_second']['bfloat16']:.0%} |"
+        )
+    yield ""
+    peaks = ", ".join(f"{flops / 1e12:.3g} in {dtype}" for dtype, flops in results["peak_flops_per_second"].items())
+    row = results["row_flops"] / 1e9
+    yield f"A row takes {row:.3g} GFLOP. A product of large matrices reaches, in TFLOP/s: {peaks}."
+
+
+def _row_counts(results: Mapping[str, Any]) -> list[str]:
+    """List the numbers of rows, which JSON has as text."""
+    return sorted({rows for lever in results["levers"] for rows in lever["step_seconds"]}, key=int)
+
+
+def _draw_levers(results: Mapping[str, Any]) -> Figure:
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    _draw_throughput_by_rows(axes, results)
+    return figure
+
+
+def _draw_throughput_by_rows(axes: Axes, results: Mapping[str, Any]) -> None:
+    for lever in results["levers"]:
+        counts = sorted(map(int, lever["step_seconds"]))
+        rates = [rows / lever["step_seconds"][str(rows)] for rows in counts]
+        axes.plot(counts, rates, marker="o", markersize=3, linewidth=1, label=lever["lever"])
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(counts, map(str, counts))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"rows in a step ({results['model']} at {results['size_pixels']}²)")
+    axes.set_ylabel("rows a second")
+    axes.legend(frameon=False, fontsize=7)
+
+
+def _gpu(results: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Drawn on one {results['device']}."
+    for name, steps in results["steps"].items():
+        yield ""
+        yield f"**{name}** at {steps['size_pixels']} x {steps['size_pixels']}:"
+        yield ""
+        yield from _levers(steps)
+    yield ""
+    yield "| | | trace | arrivals | rows/s | pictures/s | p50 | p99 |"
+    yield "|---|---|---|--:|--:|--:|--:|--:|"
+    for name, runs in results["contests"].items():
+        for run in runs:
+            waits = " | ".join(f"{run['latency_seconds'][share]:.2f} s" for share in ("p50", "p99"))
+            yield (
+                f"| {name} | {run['contender']} | {run['trace']} | {run['rate']:g}x | {run['rows_per_second']:.0f} | "
+                f"{run['pictures_per_second']:.2f} | {waits} |"
+            )
+
+
+def _draw_gpu(results: Mapping[str, Any]) -> Figure:
+    figure = Figure(figsize=(4.5 * max(1, len(results["steps"])), 3.2), layout="constrained")
+    every = figure.subplots(1, max(1, len(results["steps"])), squeeze=False)[0]
+    for axes, steps in zip(every, results["steps"].values(), strict=False):
+        _draw_throughput_by_rows(axes, steps)
+    return figure
+
+
 #: Each measurement's lines, and its picture.
 SECTIONS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Iterator[str]], Callable[[Mapping[str, Any]], Figure]]] = {
     "engine": (_engine, _draw_engine),
     "peers": (_peers, _draw_peers),
+    "levers": (_levers, _draw_levers),
+    "gpu": (_gpu, _draw_gpu),
 }
 
 

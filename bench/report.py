@@ -78,7 +78,8 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 def finish(report: Report, options: argparse.Namespace, *, console: Console) -> int:
     """Show the targets, write the file, and return the exit status."""
-    console.print(_target_table(report.targets))
+    if report.targets:
+        console.print(_target_table(report.targets))
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report.as_dict(), indent=2) + "\n", encoding="utf-8")

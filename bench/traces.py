@@ -12,6 +12,9 @@ Value = TypeVar("Value")
 #: What requests ask for, and how often: most take the defaults, as they do everywhere.
 STEPS: Mapping[int, int] = {4: 15, 8: 15, 20: 40, 30: 15, 50: 15}
 GUIDANCE_SCALES: Mapping[float, int] = {4.5: 60, 7.5: 20, 1.0: 20}
+#: In trace F, what models are asked for that were distilled to few steps.
+FEW_STEPS: Mapping[int, int] = {1: 20, 2: 20, 4: 40, 8: 20}
+NO_GUIDANCE: Mapping[float, int] = {0.0: 1}
 SCHEDULERS: Mapping[str, int] = {"dpmpp_2m": 60, "euler_a": 20, "ddim": 20}
 PROMPTS = (
     "a castle on a hill at dawn",
@@ -49,18 +52,20 @@ class Arrival:
 def make(name: str, *, count: int, seed: int, size_pixels: int) -> Sequence[Arrival]:
     """Make a trace whose arrivals are independent of one another, as those of many clients are.
 
-    Trace C has one size and mixed steps, guidance, seeds and schedulers; trace E is C with clients that give up.
+    Trace C has one size and mixed steps, guidance, seeds and schedulers; trace E is C with clients that give up; trace
+    F has few steps and no guidance.
     """
     chosen = random.Random(f"{name} {seed}")  # the same each time is what is wanted
     arrivals, now = [], 0.0
+    few_steps = name == "F"
     for number in range(count):
         request = DrawRequest(
             prompt=chosen.choice(PROMPTS),
             negative_prompt="",
             width=size_pixels,
             height=size_pixels,
-            steps=_choose(chosen, STEPS),
-            guidance_scale=_choose(chosen, GUIDANCE_SCALES),
+            steps=_choose(chosen, FEW_STEPS if few_steps else STEPS),
+            guidance_scale=_choose(chosen, NO_GUIDANCE if few_steps else GUIDANCE_SCALES),
             seed=number,
             image_count=1,
             scheduler=_choose(chosen, SCHEDULERS),

@@ -34,7 +34,7 @@ class WholeBatchLoop:
     def warm_up(self) -> Traits:
         """Draw a picture."""
         traits = pipelines.traits_of(self._pipeline, name="")
-        request = pipelines.warm_up_request(traits, device=torch.device("cpu"))
+        request = pipelines.warm_up_request(traits, device=self._pipeline.device)
         self._pipeline(request.prompt, width=request.width, height=request.height, num_inference_steps=2)
         return traits
 

@@ -152,6 +152,9 @@ def quieten(*, offline: bool) -> None:
     import diffusers.utils.logging  # noqa: PLC0415
     import transformers.utils.logging  # noqa: PLC0415
 
+    # The environment is read on import, which may have been before.
+    diffusers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
 
