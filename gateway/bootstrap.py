@@ -10,6 +10,7 @@ from loguru import logger
 
 from easel import objects
 from easel.bus import Bus, BusUnavailable
+from easel.health import Sighting
 from easel.settings import Misconfigured
 from easel.telemetry import Telemetry
 from gateway.accept import Acceptance, Backlog
@@ -50,6 +51,9 @@ from gateway.watch import Watching
 SCHEMA_POLL_SECONDS = 1.0
 CATALOGUE_SECONDS = 1.0
 BACKLOG_SECONDS = 0.5
+HEALTH_SECONDS = 0.25
+#: After so many timeouts in a row without its database a gateway has balancers turn away.
+DATABASE_PATIENCE_TIMEOUTS = 3
 #: Each request accepted is a nudge to dispatch: under load many share one look at the queue.
 DISPATCH_PAUSE_SECONDS = 0.02
 #: How many lists are read at a time, and how many of one owner. Some filters are answered only by a look at all that an
@@ -88,7 +92,13 @@ class Gateway:
         self._database_for_calls = connect(settings.database_pool_size)
         self._database = connect(settings.database_work_pool_size)
         self._bus = Bus()
-        metrics.bus_connected.set_function(lambda: self._bus.connected_seconds > 0)
+        self._telemetry.sample(metrics.bus_connected, lambda: float(self._bus.connected_seconds > 0))
+        health = self._telemetry.health
+        database_seen = Sighting(patience_seconds=DATABASE_PATIENCE_TIMEOUTS * settings.database_timeout_seconds)
+        health.require_to_be_ready("database", database_seen)
+        # Once they were there, NATS is not needed to accept, to answer and to cancel.
+        self._streams_seen = Sighting()
+        health.require_to_be_ready("streams", self._streams_seen)
         generations = Generations(self._database_for_calls, retention=settings.retention)
         queue = Queue(self._database)
         attempts = Attempts(self._database, retention=settings.retention)
@@ -152,6 +162,7 @@ class Gateway:
 
         async def count_backlog() -> None:
             await backlog.count(catalogue.models)
+            database_seen.note()
 
         async def refresh_catalogue() -> None:
             await catalogue.refresh()
@@ -176,6 +187,7 @@ class Gateway:
             Loop("progress", self._progress.flush, interval_seconds=FLUSH_SECONDS),
             Loop("sweep", sweep.sweep, interval_seconds=settings.sweep_seconds),
             Loop("re-check", self._hub.recheck, interval_seconds=settings.recheck_seconds),
+            Loop("health", self._tell_health, interval_seconds=HEALTH_SECONDS),
             removing,
         )
 
@@ -227,6 +239,7 @@ class Gateway:
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
         self._telemetry.listen(self._settings.metrics_listen)
+        telling = asyncio.create_task(self._telemetry.run())
         try:
             port = await self._server.start()
         except OSError as error:
@@ -240,6 +253,7 @@ class Gateway:
         # The order: calls first, since they need everything else; then what is asked for over NATS; then the loops;
         # then the connections.
         logger.info("shutting down", action="shutdown")
+        self._telemetry.health.stop()
         await self._server.stop(
             self._hub, notice_seconds=SHUTDOWN_NOTICE_SECONDS, grace_seconds=self._settings.drain_grace_seconds
         )
@@ -256,6 +270,7 @@ class Gateway:
         await self._bus.close()
         await self._database_for_calls.close()
         await self._database.close()
+        telling.cancel()
         await asyncio.to_thread(self._telemetry.close)
         logger.info("stopped", action="stopped")
 
@@ -289,7 +304,10 @@ class Gateway:
                 told = lack
             await asyncio.sleep(SCHEMA_POLL_SECONDS)
 
+    async def _tell_health(self) -> None:
+        await self._server.set_healthy(healthy=self._telemetry.health.readiness().good)
+
     async def _ensure_topology(self) -> None:
         await self._catalogue.refresh()
         await self._topology.ensure()
-        await self._server.set_healthy(healthy=True)
+        self._streams_seen.note()

@@ -42,7 +42,12 @@ class Metrics:
             buckets=RPC_BUCKETS_SECONDS,
             registry=registry,
         )
-        self.watchers = Gauge("easel_watchers", "Open streams of WatchGeneration and Generate.", registry=registry)
+        self.watchers = Gauge(
+            "easel_watchers",
+            "Open streams of WatchGeneration and Generate.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
         self.accepted = Counter(
             "easel_accepted", "Generations made; a request sent again makes none.", ["model"], registry=registry
         )
@@ -50,12 +55,14 @@ class Metrics:
             "easel_backlog",
             "Generations in the record that are not final; the same on every replica.",
             ["model", "state"],
+            multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.backlog_oldest_seconds = Gauge(
             "easel_backlog_oldest_seconds",
             "Age of the oldest QUEUED generation, 0 without any; the same on every replica.",
             ["model"],
+            multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.dispatch_age_seconds = Histogram(
@@ -96,12 +103,18 @@ class Metrics:
             "easel_live_workers",
             "Workers that renewed within a lease; the same on every replica.",
             ["model"],
+            multiprocess_mode="livemostrecent",
             registry=registry,
         )
         self.database_unavailable = Counter(
             "easel_database_unavailable", "Statements that PostgreSQL did not answer.", registry=registry
         )
-        self.bus_connected = Gauge("easel_bus_connected", "1 while connected to NATS, else 0.", registry=registry)
+        self.bus_connected = Gauge(
+            "easel_bus_connected",
+            "1 while connected to NATS, else 0.",
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
         self.unreadable_messages = Counter(
             "easel_unreadable_messages", "Messages of workers that made no sense and were set aside.", registry=registry
         )

@@ -14,6 +14,7 @@ from minio import Minio
 
 from easel import objects
 from easel.bus import Bus, BusUnavailable
+from easel.health import Sighting
 from easel.settings import Misconfigured
 from easel.telemetry import Telemetry
 from easel.v1.model_pb2 import Model
@@ -104,9 +105,16 @@ class Worker:
         self._gateways = Gateways(self._bus, worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
         self._attempts = Attempts(slots=self._count_slots, hand_back=self._hand_back)
         self._metrics = Metrics(self._telemetry.registry, model=self._name)
-        self._metrics.slots.set_function(self._count_slots)
-        self._metrics.slots_busy.set_function(lambda: self._attempts.busy_slots)
-        self._metrics.bus_connected.set_function(lambda: self._bus.connected_seconds > 0)
+        self._telemetry.sample(self._metrics.slots, self._count_slots)
+        self._telemetry.sample(self._metrics.slots_busy, lambda: self._attempts.busy_slots)
+        self._telemetry.sample(self._metrics.bus_connected, lambda: float(self._bus.connected_seconds > 0))
+        self._telling: asyncio.Task[None] | None = None
+        self._model_seen = Sighting()
+        health = self._telemetry.health
+        health.require_to_live("device", self._check_device)
+        health.require_to_be_ready("model", self._model_seen)
+        health.require_to_be_ready("device", self._check_device)
+        health.require_to_be_ready("NATS", lambda: "" if self._bus.connected_seconds > 0 else "not connected")
         self._model = Model()
 
     async def start(self) -> None:
@@ -117,6 +125,7 @@ class Worker:
             ModelUnavailable: the model cannot be used.
         """
         self._telemetry.listen(self._settings.metrics_listen)
+        self._telling = asyncio.create_task(self._telemetry.run())
         starting = [
             asyncio.ensure_future(self._load()),
             asyncio.ensure_future(
@@ -184,14 +193,20 @@ class Worker:
         self._encoder.close()
         self._store.close()
         await self._bus.close()
+        if self._telling is not None:
+            self._telling.cancel()
         await asyncio.to_thread(self._telemetry.close)
 
     async def _load(self) -> None:
         traits = await self._engine.start()
+        self._model_seen.note()
         try:
             self._model = model_spec.describe(traits, self._card, name=self._name)
         except ValueError as error:
             raise models.ModelUnavailable(f"{self._settings.model}: {error}") from error
+
+    def _check_device(self) -> str:
+        return "answers no more" if not self._model_seen() and not self._engine.alive else ""
 
     def _count_slots(self) -> int:
         return min(self._engine.slots, self._settings.slots or self._engine.slots)
@@ -215,6 +230,7 @@ class Worker:
         stop.set()
 
     async def _drain(self) -> None:
+        self._telemetry.health.stop()
         if self._attempts and self._engine.alive:
             logger.info("finishing what is held", action="drain", held=len(self._attempts))
             await self._attempts.drain(within_seconds=self._settings.drain_grace_seconds)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from easel.telemetry import SHARED_FOLDER
 from inference.settings import WorkerSettings
 
 #: What lists the GPUs that a process may see; each worker sees one.
@@ -122,7 +123,8 @@ def environment_of(number: int, settings: WorkerSettings, *, outer: Mapping[str,
             raise NoDevices(f"--devices: there is no device {number} among the {len(visible)} of {VISIBLE_DEVICES}")
         environment[VISIBLE_DEVICES] = visible[number]
     host, _, port = settings.metrics_listen.rpartition(":")
-    if port and int(port):
+    # Those that share what they count share the endpoint, too.
+    if port and int(port) and SHARED_FOLDER not in outer:
         environment["EASEL_METRICS_LISTEN"] = f"{host}:{int(port) + number}"
     if settings.log_file:
         file = Path(settings.log_file)

@@ -83,9 +83,24 @@ class Metrics:
             ["answer"],
             registry=registry,
         )
-        self.slots = Gauge("easel_slots", "Requests that this worker can hold for drawing.", registry=registry)
-        self.slots_busy = Gauge("easel_slots_busy", "Requests that it holds for drawing now.", registry=registry)
-        self.bus_connected = Gauge("easel_bus_connected", "1 while connected to NATS, else 0.", registry=registry)
+        self.slots = Gauge(
+            "easel_slots",
+            "Requests that this worker can hold for drawing.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.slots_busy = Gauge(
+            "easel_slots_busy",
+            "Requests that it holds for drawing now.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.bus_connected = Gauge(
+            "easel_bus_connected",
+            "1 while connected to NATS, else 0.",
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
         self._show_zeros()
 
     def count_steps(self, steps: int, *, seconds: float) -> None:

@@ -88,6 +88,7 @@ class Server:
         calls = CallInterceptor(metrics, turns=turns, write_timeout_seconds=write_timeout_seconds)
         self._server = grpc.aio.server(interceptors=[calls], options=OPTIONS)
         self._health = _Health()
+        self._healthy: bool | None = None
         add_GenerationServiceServicer_to_server(generation_service, self._server)
         add_ModelServiceServicer_to_server(model_service, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -111,6 +112,9 @@ class Server:
 
     async def set_healthy(self, *, healthy: bool) -> None:
         """Say on grpc.health.v1 whether calls are welcome."""
+        if healthy is self._healthy:
+            return
+        self._healthy = healthy
         serving = health_pb2.HealthCheckResponse.SERVING
         status = serving if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *SERVICES):

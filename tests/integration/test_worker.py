@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx2
 import pytest
 from minio import Minio
 from PIL import Image
@@ -170,14 +171,15 @@ async def test_it_shows_what_it_measures(launch: Launch, gateway: ScriptedGatewa
     (stored,) = (await gateway.result_of(drawn)).success.images
     held = await gateway.queue(drawing(steps=LONG))
     await until_drawing(gateway, held)
-    during = await scrape(url)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (during := await scrape(url)).value("easel_slots_busy") != 1:  # noqa: ASYNC110  # asked, not told
+            await asyncio.sleep(0.05)
     await gateway.cancel(held)
     await gateway.until_no_hint_is_left()
 
     assert [before.value(f"easel_{name}") for name in ("slots", "slots_busy", "bus_connected")] == [1, 0, 1]
     assert before.has("easel_steps_total")
     assert before.value("easel_steps_total") == 0
-    assert during.value("easel_slots_busy") == 1
     assert during.value("easel_attempts_total", model=MODEL, outcome="succeeded") == 1
     assert during.value("easel_worker_claims_total", answer="GRANTED") == 2
     assert during.value("easel_steps_total", model=MODEL) > 30
@@ -188,6 +190,32 @@ async def test_it_shows_what_it_measures(launch: Launch, gateway: ScriptedGatewa
     assert during.value("easel_previews_total", outcome="sent") >= 1
     assert during.value("easel_build_info", service="worker") == 1
     assert "secret" not in during.text
+
+
+async def test_probes_are_told_what_it_lacks(launch: Launch, gateway: ScriptedGateway, nats: Nats) -> None:
+    await nats.stop()
+    worker = await launch(metrics_listen="127.0.0.1:0", stderr=PIPE)
+    url = (await metrics_url(worker)).removesuffix("/metrics")
+
+    async def until_told(path: str, text: str) -> int:
+        async with asyncio.timeout(WAIT_SECONDS), httpx2.AsyncClient(base_url=url) as client:
+            while (answer := await client.get(path)).text != text:  # noqa: ASYNC110  # asked, not told
+                await asyncio.sleep(0.05)
+        return answer.status_code
+
+    assert await until_told("/readyz", "ok model: ok\nok device: ok\nno NATS: not connected\n") == 503
+    assert await until_told("/livez", "ok event loop: ok\nok device: ok\n") == 200
+    await nats.start()
+    assert await until_told("/readyz", "ok model: ok\nok device: ok\nok NATS: ok\n") == 200
+    await gateway.until_connected()
+    await gateway.make_streams()
+    await until_ready(gateway)
+    held = await gateway.queue(drawing(steps=LONG))
+    await until_drawing(gateway, held)
+    worker.send_signal(signal.SIGTERM)
+    assert await until_told("/readyz", "ok model: ok\nok device: ok\nok NATS: ok\nno stopping: it is\n") == 503
+    assert await until_told("/livez", "ok event loop: ok\nok device: ok\n") == 200
+    worker.send_signal(signal.SIGKILL)
 
 
 async def test_one_request_follows_the_other_without_a_renewal_between(

@@ -17,6 +17,14 @@ def test_each_worker_sees_one_device_and_has_what_only_one_can_have() -> None:
     }
 
 
+def test_workers_that_share_what_they_count_share_the_endpoint() -> None:
+    settings = WorkerSettings(metrics_listen="0.0.0.0:9465")
+
+    environment = environment_of(2, settings, outer={"PROMETHEUS_MULTIPROC_DIR": "/run/easel"})
+
+    assert environment == {"CUDA_VISIBLE_DEVICES": "2"}
+
+
 @pytest.mark.parametrize("listen", ["", "127.0.0.1:0"])
 def test_what_is_off_or_free_stays_so(listen: str) -> None:
     environment = environment_of(1, WorkerSettings(metrics_listen=listen), outer={})
