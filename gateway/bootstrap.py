@@ -208,7 +208,7 @@ class Gateway:
                 ),
                 generations=generations,
                 queue=Queue(self._database_for_calls),
-                watching=Watching(generations, self._hub, self._bus),
+                watching=Watching(generations, self._hub, self._bus, metrics=metrics),
                 catalogue=catalogue,
                 listing=Listing(self._database_for_calls),
                 removal=Removal(self._database_for_calls),

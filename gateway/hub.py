@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.revision = 0
+        #: When the hub first heard of what the watcher has not been told of; on the clock of `time.monotonic`.
+        self.heard_at: float | None = None
         #: What the record said when it was last asked; for the watcher to compare, and to forget.
         self.found: Revision | None = None
         self._found: Revision | None = None
@@ -172,6 +175,8 @@ class Hub:
 
     def _hear_of(self, generation_id: str, revision: int) -> None:
         for mailbox in self._mailboxes.get(generation_id, ()):
+            if revision > mailbox.revision and mailbox.heard_at is None:
+                mailbox.heard_at = time.monotonic()
             mailbox.hear_of(revision)
 
 

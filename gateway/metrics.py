@@ -12,6 +12,9 @@ from gateway.record.queue import LiveCount
 #: From a read out of the cache of PostgreSQL, over requests that wait for a lock, to watching a long generation.
 RPC_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
+#: From the same process, over a busy one, to a client that reads slowly.
+WATCH_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
 #: From a free worker, who gets the hint within milliseconds, to a backlog of hours.
 DISPATCH_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400)
 
@@ -46,6 +49,12 @@ class Metrics:
             "easel_watchers",
             "Open streams of WatchGeneration and Generate.",
             multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.watch_lag_seconds = Histogram(
+            "easel_watch_lag_seconds",
+            "From hearing of a change of state until a watcher was told; a slow reader's slowness is in it.",
+            buckets=WATCH_BUCKETS_SECONDS,
             registry=registry,
         )
         self.accepted = Counter(

@@ -1,5 +1,6 @@
 """Watching one generation: its changes of state from the record, its progress from the bus, in one ordered stream."""
 
+import time
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ from easel.v1.generation_pb2 import Progress
 from easel.worker.v1.progress_pb2 import ProgressReport
 from gateway.errors import GenerationNotFound
 from gateway.hub import Hub, Mailbox
+from gateway.metrics import Metrics
 from gateway.record.generation import Generation, State
 from gateway.record.generations import Generations
 from gateway.reports import check_report
@@ -30,7 +32,8 @@ class Sight:
 class Watching:
     """Follows generations on behalf of clients."""
 
-    def __init__(self, generations: Generations, hub: Hub, bus: Bus) -> None:
+    def __init__(self, generations: Generations, hub: Hub, bus: Bus, *, metrics: Metrics) -> None:
+        self._metrics = metrics
         self._generations = generations
         self._hub = hub
         self._bus = bus
@@ -57,16 +60,24 @@ class Watching:
             while not generation.state.is_final or position.revision < generation.revision:
                 reports = await mailbox.wait()
                 shown_state = generation.state
-                for generation in await self._transitions(mailbox, position, shown_state, owner=owner):
+                changes = await self._transitions(mailbox, position, shown_state, owner=owner)
+                for generation in changes:
                     position = _at(generation, position)
                     mailbox.hear_of(position.revision)
                     yield Sight(position=position, generation=generation)
+                self._time_changes(mailbox, told=len(changes) > 0)
                 for report in reports:
                     if _is_news(report, generation, position):
                         position = replace(position, attempt=report.progress.attempt, sequence=report.sequence)
                         for sight in _sights(report, position, shown=shown):
                             yield sight
                         shown = report.progress
+
+    def _time_changes(self, mailbox: Mailbox, *, told: bool) -> None:
+        """Measure how long the watcher has waited for what it was just told, if it was told anything."""
+        heard_at, mailbox.heard_at = mailbox.heard_at, None
+        if told and heard_at is not None:
+            self._metrics.watch_lag_seconds.observe(time.monotonic() - heard_at)
 
     async def _read(self, position: Position, *, owner: str) -> Generation:
         generation = await self._generations.get_generation(position.generation_id, owner=owner)

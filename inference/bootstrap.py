@@ -101,10 +101,12 @@ class Worker:
             timeout_seconds=settings.upload_timeout_seconds,
         )
         most_rows = settings.fixed_rows or settings.max_rows
-        self._engine = ThreadedEngine(lambda pulse: loop_for(model.load(), pulse, most_rows=most_rows))
+        self._metrics = metrics = Metrics(self._telemetry.registry, model=self._name)
+        self._engine = ThreadedEngine(
+            lambda pulse: loop_for(model.load(metrics.engine), pulse, most_rows=most_rows, observer=metrics.engine)
+        )
         self._gateways = Gateways(self._bus, worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
         self._attempts = Attempts(slots=self._count_slots, hand_back=self._hand_back)
-        self._metrics = Metrics(self._telemetry.registry, model=self._name)
         self._telemetry.sample(self._metrics.slots, self._count_slots)
         self._telemetry.sample(self._metrics.slots_busy, lambda: self._attempts.busy_slots)
         self._telemetry.sample(self._metrics.bus_connected, lambda: float(self._bus.connected_seconds > 0))

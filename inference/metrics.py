@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from easel.v1.generation_pb2 import FailureReason
 from easel.worker.v1.claim_pb2 import ClaimAnswer
 from inference.engine.engine import Phase
+from inference.engine.observer import Work
 
 #: From a small model on a GPU to a large one without.
 STEP_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -16,6 +17,10 @@ STEP_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 PHASE_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 #: From a server next door to one that restarts meanwhile.
 UPLOAD_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+#: A row is a picture without guidance, and half of one with it.
+BATCH_BUCKETS_ROWS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
+OCCUPANCY_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 #: The phase that the engine does not know.
 UPLOADING = "uploading"
@@ -28,6 +33,97 @@ STORED = "stored"
 SENT, REPLACED = "sent", "replaced"
 
 NO_ANSWER, UNKNOWN = "NO_ANSWER", "UNKNOWN"
+HIT, MISS = "hit", "miss"
+
+
+class EngineMetrics:
+    """What the engine tells of its doings."""
+
+    def __init__(self, registry: CollectorRegistry, *, model: str) -> None:
+        self._model = model
+        self._batch_rows = Histogram(
+            "easel_batch_rows",
+            "Rows in each evaluation of the denoiser; a picture has two with guidance.",
+            ["model"],
+            buckets=BATCH_BUCKETS_ROWS,
+            registry=registry,
+        )
+        self._batch_occupancy = Histogram(
+            "easel_batch_occupancy",
+            "Rows in each evaluation, as a share of as many as pay on this device.",
+            ["model"],
+            buckets=OCCUPANCY_BUCKETS,
+            registry=registry,
+        )
+        self._busy_seconds = Counter(
+            "easel_device_busy_seconds",
+            "How long the device was busy; the rate of all of it is its utilisation.",
+            ["model", "work"],
+            registry=registry,
+        )
+        self._lookups = Counter(
+            "easel_embedding_cache_lookups",
+            "Prompts looked up among those encoded before.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self._out_of_memory = Counter(
+            "easel_out_of_memory",
+            "Batches that memory did not suffice for; they are taken apart, and drawn in parts.",
+            ["model"],
+            registry=registry,
+        )
+        self._memory_used_bytes = Gauge(
+            "easel_device_memory_used_bytes",
+            "Memory of the device that is taken, by whomever; of a CPU, what this process takes.",
+            ["model"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._memory_bytes = Gauge(
+            "easel_device_memory_bytes",
+            "Memory that the device has.",
+            ["model"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._show_zeros()
+
+    def batch(self, *, rows: int, paying_rows: int) -> None:
+        """Take note of an evaluation with so many rows, where so many would pay."""
+        self._batch_rows.labels(model=self._model).observe(rows)
+        self._batch_occupancy.labels(model=self._model).observe(min(1.0, rows / paying_rows))
+
+    def work(self, work: Work, *, seconds: float) -> None:
+        """Take note of how long the device was busy."""
+        self._busy_seconds.labels(model=self._model, work=work.value).inc(seconds)
+
+    def lookup(self, *, hit: bool) -> None:
+        """Take note of whether what a prompt became was known already."""
+        self._lookups.labels(model=self._model, outcome=HIT if hit else MISS).inc()
+
+    def out_of_memory(self) -> None:
+        """Take note of memory that did not suffice."""
+        self._out_of_memory.labels(model=self._model).inc()
+
+    def memory(self, *, used_bytes: int, total_bytes: int) -> None:
+        """Take note of how much of the device's memory is taken."""
+        self._memory_used_bytes.labels(model=self._model).set(used_bytes)
+        self._memory_bytes.labels(model=self._model).set(total_bytes)
+
+    def _show_zeros(self) -> None:
+        for of_the_model in (
+            self._batch_rows,
+            self._batch_occupancy,
+            self._out_of_memory,
+            self._memory_used_bytes,
+            self._memory_bytes,
+        ):
+            of_the_model.labels(model=self._model)
+        for work in Work:
+            self._busy_seconds.labels(model=self._model, work=work.value)
+        for outcome in (HIT, MISS):
+            self._lookups.labels(model=self._model, outcome=outcome)
 
 
 class Metrics:
@@ -39,6 +135,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, *, model: str) -> None:
         self._model = model
+        self.engine = EngineMetrics(registry, model=model)
         self._steps = Counter("easel_steps", "Denoising steps done.", ["model"], registry=registry)
         self._step_seconds = Histogram(
             "easel_step_seconds",

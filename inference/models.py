@@ -1,6 +1,5 @@
 """Finds and loads a model in diffusers' layout: from a folder or the hub, safetensors only, without foreign code."""
 
-import functools
 import json
 import os
 import re
@@ -13,6 +12,7 @@ from typing import Any
 from loguru import logger
 
 from inference.engine.adapter import Adapter
+from inference.engine.observer import UNOBSERVED, Observer
 from inference.settings import Device, Dtype, WorkerSettings
 
 #: The models that come with Easel, by name.
@@ -57,8 +57,8 @@ class ModelSource:
     """Where a worker's model comes from."""
 
     card: Card
-    #: Loads it, on the engine's thread; takes seconds to minutes.
-    load: Callable[[], Adapter]
+    #: Loads it, on the engine's thread; takes seconds to minutes. It tells the observer of its doings.
+    load: Callable[[Observer], Adapter]
 
 
 def source(settings: WorkerSettings) -> ModelSource:
@@ -70,7 +70,11 @@ def source(settings: WorkerSettings) -> ModelSource:
     location = locate(settings.model)
     card = read_card(location)
     threads = card.cap_threads(settings.threads)
-    return ModelSource(card=card, load=functools.partial(load, location, settings, threads=threads))
+
+    def load_observed(observer: Observer) -> Adapter:
+        return load(location, settings, threads=threads, observer=observer)
+
+    return ModelSource(card=card, load=load_observed)
 
 
 def locate(model: str) -> str:
@@ -117,7 +121,7 @@ def read_card(model: str) -> Card:
         raise ModelUnavailable(f"{path} is not as it should be: {error}") from error
 
 
-def load(model: str, settings: WorkerSettings, *, threads: int) -> Adapter:
+def load(model: str, settings: WorkerSettings, *, threads: int, observer: Observer = UNOBSERVED) -> Adapter:
     """Load a model that `locate` has found, onto its device; takes seconds to minutes.
 
     Raises:
@@ -135,7 +139,7 @@ def load(model: str, settings: WorkerSettings, *, threads: int) -> Adapter:
     logger.info(
         "loaded a {} on {}", type(pipeline).__name__, device, action="load_model", torch_threads=torch.get_num_threads()
     )
-    return _adapt(pipeline, settings, name=model)
+    return _adapt(pipeline, settings, name=model, observer=observer)
 
 
 def quieten(*, offline: bool) -> None:
@@ -246,7 +250,7 @@ def _reason(error: BaseException) -> str:
     return textwrap.shorten(first_line, 300, placeholder=" ...").rstrip(".")
 
 
-def _adapt(pipeline: Any, settings: WorkerSettings, *, name: str) -> Adapter:
+def _adapt(pipeline: Any, settings: WorkerSettings, *, name: str, observer: Observer) -> Adapter:
     # Here, since these modules import torch.
     from inference.engine.stable_diffusion import StableDiffusionAdapter  # noqa: PLC0415
     from inference.engine.stable_diffusion_xl import StableDiffusionXLAdapter  # noqa: PLC0415
@@ -265,6 +269,7 @@ def _adapt(pipeline: Any, settings: WorkerSettings, *, name: str) -> Adapter:
             cache_bytes=cache_bytes,
             fixed_rows=settings.fixed_rows,
             compiles=settings.compile,
+            observer=observer,
         )
     try:
         return WholeCallAdapter(pipeline, name=name)

@@ -16,6 +16,7 @@ from inference.engine.drawing import Order
 from inference.engine.engine import Event, Phase, Pixels, Stopped
 from inference.engine.failures import failed
 from inference.engine.job import Job, Sample
+from inference.engine.observer import UNOBSERVED, Observer, Work
 from inference.engine.pulse import Pulse
 from inference.engine.room import Room
 
@@ -38,9 +39,16 @@ class BatchLoop:
     """
 
     def __init__(
-        self, adapter: StepAdapter, costs: CostModel, pulse: Pulse, *, clock: Callable[[], float] = time.monotonic
+        self,
+        adapter: StepAdapter,
+        costs: CostModel,
+        pulse: Pulse,
+        *,
+        observer: Observer = UNOBSERVED,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._adapter = adapter
+        self._observer = observer
         self._costs = costs
         self._pulse = pulse
         self._clock = clock
@@ -113,12 +121,14 @@ class BatchLoop:
     def _begin(self, job: Job) -> None:
         job.enter(Phase.ENCODING, self._clock())
         self._pulse.expect_encoding()
+        started = self._clock()
         request = job.order.request
         conditioning = self._adapter.encode(request)
         samples = [
             Sample(job, index, self._adapter.begin(request, conditioning, seed=request.seed + index))
             for index in range(request.image_count)
         ]
+        self._observer.work(Work.ENCODING, seconds=self._clock() - started)
         job.enter(Phase.DENOISING, self._clock())
         job.samples = samples
         for sample in samples:
@@ -154,11 +164,15 @@ class BatchLoop:
                 self._advance(sample, prediction)
         # Only here, so that a device that works on its own is told all at once.
         self._adapter.wait()
+        seconds = self._clock() - started
+        self._observer.batch(rows=rows, paying_rows=self._costs.cap(key))
+        self._observer.work(Work.DENOISING, seconds=seconds)
         if observe:
-            self._costs.observe(key, rows, self._clock() - started)
+            self._costs.observe(key, rows, seconds)
 
     def _take_apart(self, samples: Sequence[Sample], error: Exception) -> None:
         if isinstance(error, OutOfMemory | MemoryError):
+            self._observer.out_of_memory()
             self._costs.halve(samples[0].key, sum(sample.rows for sample in samples))
         if len(samples) == 1:
             self._end(samples[0].job, failed(error))
@@ -229,6 +243,7 @@ class BatchLoop:
 
     def _decode_together(self, samples: Sequence[Sample]) -> None:
         self._pulse.expect_decoding()
+        started = self._clock()
         try:
             pictures = self._adapter.decode([sample.state for sample in samples])
         except DeviceLost:
@@ -238,11 +253,13 @@ class BatchLoop:
                 self._end(samples[0].job, failed(error))
                 return
             if isinstance(error, OutOfMemory | MemoryError):
+                self._observer.out_of_memory()
                 self._decoded_at_once[samples[0].key] = len(samples) // 2
             for sample in samples:
                 if self._is_in_hand(sample):
                     self._decode_together([sample])
             return
+        self._observer.work(Work.DECODING, seconds=self._clock() - started)
         for sample, pixels in zip(samples, pictures, strict=True):
             self._keep(sample, pixels)
 

@@ -4,6 +4,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from inference.engine.observer import UNOBSERVED, Observer
+
 Value = TypeVar("Value")
 
 
@@ -15,9 +17,11 @@ class EmbeddingCache(Generic[Value]):
     Args:
         most_bytes: How much it keeps; 0 keeps nothing.
         size_bytes: Says how much a value takes.
+        observer: Is told what was there and what was not.
     """
 
-    def __init__(self, *, most_bytes: int, size_bytes: Callable[[Value], int]) -> None:
+    def __init__(self, *, most_bytes: int, size_bytes: Callable[[Value], int], observer: Observer = UNOBSERVED) -> None:
+        self._observer = observer
         self._most_bytes = most_bytes
         self._size_bytes = size_bytes
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
@@ -25,6 +29,7 @@ class EmbeddingCache(Generic[Value]):
 
     def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """Give a value, computed only if it is not there."""
+        self._observer.lookup(hit=key in self._values)
         if key in self._values:
             self._values.move_to_end(key)
             return self._values[key]

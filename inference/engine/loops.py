@@ -6,6 +6,7 @@ from inference.engine.adapter import Adapter, StepAdapter, Traits, WholeAdapter
 from inference.engine.batch_loop import BatchLoop
 from inference.engine.cost_model import CostModel
 from inference.engine.drawing import Order
+from inference.engine.observer import UNOBSERVED, Observer
 from inference.engine.pulse import Pulse
 from inference.engine.serial_loop import SerialLoop
 
@@ -40,14 +41,15 @@ class Loop(Protocol):
         ...
 
 
-def loop_for(adapter: Adapter, pulse: Pulse, *, most_rows: int) -> Loop:
+def loop_for(adapter: Adapter, pulse: Pulse, *, most_rows: int, observer: Observer = UNOBSERVED) -> Loop:
     """Draw many requests at once where the model is cut at its steps, else one by one.
 
     Args:
         adapter: The model.
         pulse: Is told how long each doing may take.
         most_rows: How many rows a batch has at most, whatever pays.
+        observer: Is told what is done.
     """
     if isinstance(adapter, WholeAdapter):
-        return SerialLoop(adapter, pulse)
-    return BatchLoop(cast(StepAdapter, adapter), CostModel(most_rows=most_rows), pulse)
+        return SerialLoop(adapter, pulse, observer=observer)
+    return BatchLoop(cast(StepAdapter, adapter), CostModel(most_rows=most_rows), pulse, observer=observer)

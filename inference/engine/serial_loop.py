@@ -3,10 +3,11 @@
 import time
 from collections import deque
 
-from inference.engine.adapter import DeviceLost, Traits, WholeAdapter
+from inference.engine.adapter import DeviceLost, OutOfMemory, Traits, WholeAdapter
 from inference.engine.drawing import Order
 from inference.engine.engine import Event, Finished, Phase, PhaseStarted, Pixels, Stepped, Stopped
 from inference.engine.failures import failed
+from inference.engine.observer import UNOBSERVED, Observer, Work
 from inference.engine.pulse import Pulse
 
 
@@ -17,8 +18,9 @@ class SerialLoop:
     #: again once a picture is drawn, and the next request is claimed while the one before is encoded and uploaded.
     slots = 1
 
-    def __init__(self, adapter: WholeAdapter, pulse: Pulse) -> None:
+    def __init__(self, adapter: WholeAdapter, pulse: Pulse, *, observer: Observer = UNOBSERVED) -> None:
         self._adapter = adapter
+        self._observer = observer
         self._pulse = pulse
         self._waiting: deque[Order] = deque()
 
@@ -43,7 +45,11 @@ class SerialLoop:
             DeviceLost: nothing can be drawn any more.
         """
         order = self._waiting.popleft()
-        order.emit(self._outcome(order))
+        started = time.monotonic()
+        outcome = self._outcome(order)
+        # A pipeline called as a whole does not tell its doings apart.
+        self._observer.work(Work.DENOISING, seconds=time.monotonic() - started)
+        order.emit(outcome)
 
     def _outcome(self, order: Order) -> Event:
         try:
@@ -53,6 +59,8 @@ class SerialLoop:
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001  # the model's code may raise anything; it fails its own request only
+            if isinstance(error, OutOfMemory | MemoryError):
+                self._observer.out_of_memory()
             return failed(error)
 
 

@@ -13,9 +13,11 @@ from inference import schedulers
 from inference.engine import pipelines
 from inference.engine.adapter import InvalidOutput, Traits
 from inference.engine.compilation import compile_in_background
+from inference.engine.device_memory import MemoryGauge
 from inference.engine.embedding_cache import EmbeddingCache
 from inference.engine.engine import DrawRequest, Pixels
 from inference.engine.latent_state import LatentState
+from inference.engine.observer import UNOBSERVED, Observer
 from inference.engine.pipelines import device_errors, traits_of
 from inference.engine.preview_decoder import PreviewDecoder, Unfit
 
@@ -32,10 +34,18 @@ class StableDiffusionAdapter:
         cache_bytes: How much memory embeddings may take that are kept for prompts that come again.
         fixed_rows: Fill every batch up to so many rows: then no bit of a picture depends on its neighbours. 0 does not.
         compiles: Compile the denoiser in the background, and go over to that when it is ready.
+        observer: Is told of prompts that were known, and of the device's memory.
     """
 
     def __init__(
-        self, pipeline: Any, *, name: str, cache_bytes: int, fixed_rows: int = 0, compiles: bool = False
+        self,
+        pipeline: Any,
+        *,
+        name: str,
+        cache_bytes: int,
+        fixed_rows: int = 0,
+        compiles: bool = False,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         self._pipeline = pipeline
         self._denoiser = pipeline.unet
@@ -44,7 +54,10 @@ class StableDiffusionAdapter:
         self._traits = traits_of(pipeline, name=name)
         #: The one that the pipeline was saved with, of which the others are made.
         self._saved_scheduler = pipeline.scheduler
-        self._cache: EmbeddingCache[Embeddings] = EmbeddingCache(most_bytes=cache_bytes, size_bytes=_size_bytes)
+        self._cache: EmbeddingCache[Embeddings] = EmbeddingCache(
+            most_bytes=cache_bytes, size_bytes=_size_bytes, observer=observer
+        )
+        self._memory = MemoryGauge(self._device, observer)
         self._fixed_rows = fixed_rows
         self._compiles = compiles
         self._preview_decoder: PreviewDecoder | None = None
@@ -119,6 +132,7 @@ class StableDiffusionAdapter:
         """Wait until the device has done what it was told."""
         with device_errors():
             pipelines.wait_for(self._device)
+            self._memory.look()
 
     def preview(self, state: LatentState) -> Pixels | None:
         """Show what the model takes for the picture by now."""

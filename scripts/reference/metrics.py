@@ -1,5 +1,7 @@
 """The page of the metrics, made from the instruments themselves."""
 
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -11,6 +13,13 @@ INTRODUCTION = """
 Each service answers Prometheus at `http://HOST:PORT/metrics`, where `EASEL_METRICS_LISTEN` says; see
 [settings](settings.md). Beside what is listed here, both show `easel_build_info{service, version}` and the metrics of
 their process and of Python (`process_…`, `python_…`). Times are in seconds. No prompt is in any label.
+
+Processes of one service on one machine that are given the same folder in `PROMETHEUS_MULTIPROC_DIR` can share one
+address: whichever of them answers shows the sum of all. The folder has to be empty when the first of them starts. The
+metrics of processes and of Python are missing then.
+
+At the same address probes are answered, with 200 or 503 and a line for each thing that was looked at: `/livez`, whether
+the process is worth keeping, and `/readyz`, whether it can be given work.
 """.strip()
 
 
@@ -28,12 +37,18 @@ def page() -> str:
 
 def _section(title: str, metrics: object) -> list[str]:
     notes = (type(metrics).__doc__ or "").partition("\n\n")[2]
-    instruments = [one for one in vars(metrics).values() if isinstance(one, MetricWrapperBase)]
     return [
         f"## {title}",
         " ".join(notes.split()),
-        markdown.table(("Name", "Type", "Labels", "What it says"), map(_row, instruments)),
+        markdown.table(("Name", "Type", "Labels", "What it says"), map(_row, _instruments_of(metrics))),
     ]
+
+
+def _instruments_of(metrics: object) -> Iterator[MetricWrapperBase]:
+    """List the instruments, those of the engine first."""
+    if isinstance(metrics, WorkerMetrics):
+        yield from _instruments_of(metrics.engine)
+    yield from (one for one in vars(metrics).values() if isinstance(one, MetricWrapperBase))
 
 
 def _row(instrument: MetricWrapperBase) -> tuple[str, str, str, str]:

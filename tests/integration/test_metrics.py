@@ -190,6 +190,7 @@ async def test_calls_by_method_and_code(fleet: Fleet, client: GenerationServiceS
     await worker.succeed(await worker.take())
     await drawing.to_the_end()
     await fleet.until_total(finished, before_finished + 1)
+    assert await fleet.total(counted("easel_watch_lag_seconds_count")) > 0
     assert await fleet.total(counted("easel_watchers")) == 0
 
 

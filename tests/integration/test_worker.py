@@ -189,6 +189,11 @@ async def test_it_shows_what_it_measures(launch: Launch, gateway: ScriptedGatewa
     assert during.value("easel_upload_bytes_total") == stored.image.size_bytes
     assert during.value("easel_previews_total", outcome="sent") >= 1
     assert during.value("easel_build_info", service="worker") == 1
+    # Those of the warm-up are not counted; here each batch is of one picture with guidance.
+    assert during.value("easel_batch_rows_count", model=MODEL) >= during.value("easel_steps_total", model=MODEL)
+    assert 0 < during.value("easel_device_busy_seconds_total", model=MODEL, work="denoising") < WAIT_SECONDS
+    assert during.value("easel_embedding_cache_lookups_total", model=MODEL, outcome="miss") > 0
+    assert 0 < during.value("easel_device_memory_used_bytes") < during.value("easel_device_memory_bytes")
     assert "secret" not in during.text
 
 

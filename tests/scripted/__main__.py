@@ -14,7 +14,9 @@ from inference import __main__ as process
 from inference.models import Card, ModelSource
 from tests.scripted.adapter import ScriptedAdapter
 
-MODEL = ModelSource(card=Card(name="scripted", description="Draws what its script says."), load=ScriptedAdapter)
+MODEL = ModelSource(
+    card=Card(name="scripted", description="Draws what its script says."), load=lambda _observer: ScriptedAdapter()
+)
 
 
 def stop_at(stop: CrashPoint) -> None:

@@ -7,11 +7,13 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from easel.v1.generation_pb2 import GenerationSpec
 from easel.worker.v1.progress_pb2 import ProgressReport
 from gateway.errors import GenerationNotFound
 from gateway.hub import Hub
+from gateway.metrics import Metrics
 from gateway.record.generation import Event, Generation, Revision, State
 from gateway.reports import MAX_PREVIEW_BYTES
 from gateway.resume_token import Position
@@ -77,6 +79,8 @@ class Life:
         self.bus = AsyncMock()
         self.bus.last.return_value = None
         self.hub = Hub(self.bus, self.generations)
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(self.registry)
         self.change(State.QUEUED, attempt=0)
 
     def change(self, state: State, *, attempt: int, nudge: bool = True) -> None:
@@ -103,7 +107,11 @@ class Life:
 
     def watch(self, *, revision: int = 0, attempt: int = 0, sequence: int = 0) -> "Watcher":
         position = Position(generation_id=ID, revision=revision, attempt=attempt, sequence=sequence)
-        return Watcher(Watching(self.generations, self.hub, self.bus).watch_generation(position, owner="default"))
+        watching = Watching(self.generations, self.hub, self.bus, metrics=self.metrics)
+        return Watcher(watching.watch_generation(position, owner="default"))
+
+    def lag(self, what: str) -> float:
+        return self.registry.get_sample_value(f"easel_watch_lag_seconds_{what}") or 0.0
 
     async def _get(self, generation_id: str, *, owner: str) -> Generation:
         last = self.events[-1]
@@ -152,6 +160,26 @@ async def test_a_new_watcher_sees_the_present_and_then_every_change(life: Life) 
     life.change(State.SUCCEEDED, attempt=2)
     assert await watcher.states(4) == [State.RUNNING, State.QUEUED, State.RUNNING, State.SUCCEEDED]
     assert await watcher.next() is None
+
+
+async def test_it_is_measured_how_long_a_watcher_waits_for_what_was_heard_of(life: Life) -> None:
+    watcher = life.watch()
+    await watcher.next()
+    life.change(State.RUNNING, attempt=1)
+    life.change(State.QUEUED, attempt=1)
+    # The second change was on its way together with the first.
+    await watcher.next()
+    await asyncio.sleep(0.05)
+    await watcher.next()
+    assert life.lag("count") == 0
+    end = asyncio.create_task(watcher.states(1))
+    while life.lag("count") == 0:  # noqa: ASYNC110  # it is on its way
+        await asyncio.sleep(0)
+    life.change(State.CANCELLED, attempt=1)
+    assert await end == [State.CANCELLED]
+    assert await watcher.next() is None
+    assert life.lag("count") == 2
+    assert 0.05 <= life.lag("sum") < 5
 
 
 async def test_a_lost_nudge_is_repaired_by_the_recheck(life: Life) -> None:

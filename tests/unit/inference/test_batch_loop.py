@@ -26,8 +26,10 @@ from inference.engine.engine import (
     Stepped,
     Stopped,
 )
+from inference.engine.observer import Work
 from inference.engine.pulse import Pulse
 from inference.progress import Estimate, SmoothedMean
+from tests.unit.inference.recording_observer import RecordingObserver
 from tests.unit.inference.scripted_adapter import TRAITS, draw_request
 
 MOST_ROWS = 16
@@ -172,7 +174,10 @@ class World:
         self.in_hand = 0
         self.adapter = FakeAdapter(self.clock, memory_rows=memory_rows)
         self.costs = CostModel(most_rows=MOST_ROWS)
-        self.loop = BatchLoop(self.adapter, self.costs, Pulse(clock=self.clock), clock=self.clock)
+        self.observer = RecordingObserver()
+        self.loop = BatchLoop(
+            self.adapter, self.costs, Pulse(clock=self.clock), observer=self.observer, clock=self.clock
+        )
         self.loop.warm_up()
         self.adapter.batches.clear()
         self.clock.now = 0.0
@@ -264,6 +269,29 @@ def test_a_batch_is_of_one_shape_and_no_larger_than_pays(arrivals: list[Arrival]
 
     world.adapter.on_evaluate = watch
     world.play(arrivals)
+
+
+def test_what_it_does_is_observed() -> None:
+    requests = [draw_request(guidance_scale=scale) for scale in (7.5, 1.0, 7.5)]
+    world = World()
+
+    world.play([Arrival(request, 0.0) for request in requests])
+
+    assert [rows for rows, _ in world.observer.batches] == [rows for _, rows, _ in world.adapter.batches]
+    key = (requests[0].width, requests[0].height)
+    assert world.observer.batches[-1][1] == world.costs.cap(key)
+    assert world.observer.seconds[Work.DECODING] == pytest.approx(len(requests) * DECODE_SECONDS)
+    assert sum(world.observer.seconds.values()) == pytest.approx(world.clock.now)
+    assert world.observer.times_out_of_memory == 0
+
+
+def test_memory_that_did_not_suffice_is_observed() -> None:
+    world = World()
+    world.adapter._memory_rows = 2
+
+    world.play([Arrival(draw_request(guidance_scale=7.5), 0.0) for _ in range(2)])
+
+    assert world.observer.times_out_of_memory > 0
 
 
 def test_all_steps_are_told_in_order() -> None:

@@ -57,7 +57,7 @@ async def worker(settings: WorkerSettings, gate: Gate, gateway: ScriptedGateway)
 
 @asynccontextmanager
 async def started(settings: WorkerSettings, adapter: Adapter) -> AsyncIterator[Worker]:
-    worker = Worker(settings, model=ModelSource(card=Card(), load=lambda: adapter))
+    worker = Worker(settings, model=ModelSource(card=Card(), load=lambda _observer: adapter))
     await worker.start()
     try:
         yield worker
@@ -163,4 +163,7 @@ def test_what_only_wiring_can_find_out_names_its_setting(
     settings: WorkerSettings, changed: dict[str, str], expected: str
 ) -> None:
     with pytest.raises(Misconfigured, match=expected):
-        Worker(settings.model_copy(update=changed), model=ModelSource(card=Card(), load=ScriptedAdapter))
+        Worker(
+            settings.model_copy(update=changed),
+            model=ModelSource(card=Card(), load=lambda _observer: ScriptedAdapter()),
+        )

@@ -1,4 +1,5 @@
 from inference.engine.embedding_cache import EmbeddingCache
+from tests.unit.inference.recording_observer import RecordingObserver
 
 
 def cache(*, most_bytes: int) -> EmbeddingCache[str]:
@@ -10,6 +11,15 @@ def test_what_was_computed_is_not_computed_again() -> None:
 
     assert [kept.get("a castle", lambda: "abc"), kept.get("a castle", lambda: "other")] == ["abc", "abc"]
     assert kept.bytes == 3
+
+
+def test_it_is_observed_what_was_there() -> None:
+    observer = RecordingObserver()
+    kept: EmbeddingCache[str] = EmbeddingCache(most_bytes=10, size_bytes=len, observer=observer)
+    for key in ("a castle", "a boat", "a castle"):
+        kept.get(key, lambda: "abc")
+
+    assert observer.lookups == [False, False, True]
 
 
 def test_what_was_used_longest_ago_makes_room() -> None:

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from easel.v1.generation_pb2 import FailureReason
 from easel.worker.v1.claim_pb2 import ClaimAnswer
+from inference.engine.observer import Work
 from inference.metrics import DROPPED, FAILED, SUCCEEDED, Metrics
 from tests.unit.inference.conftest import MODEL
 
@@ -46,6 +47,31 @@ def test_all_that_has_not_happened_yet_is_a_zero(registry: CollectorRegistry, me
     ):
         assert value(registry, name, **labels) == 0, name
     assert not any("UNSPECIFIED" in name for name in samples(registry))
+
+
+def test_the_doings_of_the_engine(registry: CollectorRegistry, metrics: Metrics) -> None:
+    engine = metrics.engine
+    engine.batch(rows=8, paying_rows=16)
+    engine.batch(rows=20, paying_rows=16)
+    engine.work(Work.DENOISING, seconds=0.5)
+    engine.work(Work.DENOISING, seconds=0.25)
+    engine.lookup(hit=True)
+    engine.lookup(hit=False)
+    engine.lookup(hit=True)
+    engine.out_of_memory()
+    engine.memory(used_bytes=30, total_bytes=100)
+
+    assert value(registry, "easel_batch_rows_sum", model=MODEL) == 28
+    # More than pay are no more than full.
+    assert value(registry, "easel_batch_occupancy_sum", model=MODEL) == 1.5
+    assert value(registry, "easel_batch_occupancy_bucket", model=MODEL, le="0.5") == 1
+    assert value(registry, "easel_device_busy_seconds_total", model=MODEL, work="denoising") == 0.75
+    assert value(registry, "easel_device_busy_seconds_total", model=MODEL, work="decoding") == 0
+    assert value(registry, "easel_embedding_cache_lookups_total", model=MODEL, outcome="hit") == 2
+    assert value(registry, "easel_embedding_cache_lookups_total", model=MODEL, outcome="miss") == 1
+    assert value(registry, "easel_out_of_memory_total", model=MODEL) == 1
+    assert value(registry, "easel_device_memory_used_bytes", model=MODEL) == 30
+    assert value(registry, "easel_device_memory_bytes", model=MODEL) == 100
 
 
 def test_steps_and_phases_are_timed(registry: CollectorRegistry, metrics: Metrics) -> None:
