@@ -18,6 +18,9 @@ WATCH_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 #: From a free worker, who gets the hint within milliseconds, to a backlog of hours.
 DISPATCH_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400)
 
+#: From a small picture on a free GPU to a backlog of hours.
+GENERATION_BUCKETS_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 900, 3600, 14_400, 86_400)
+
 LIVE_STATES = (State.QUEUED, State.RUNNING)
 
 #: What a result comes to.
@@ -91,6 +94,13 @@ class Metrics:
             ["model", "state"],
             registry=registry,
         )
+        self.generation_seconds = Histogram(
+            "easel_generation_seconds",
+            "From acceptance to the final state.",
+            ["model", "state"],
+            buckets=GENERATION_BUCKETS_SECONDS,
+            registry=registry,
+        )
         self.failures = Counter(
             "easel_failures", "Generations that became FAILED, by reason.", ["model", "reason"], registry=registry
         )
@@ -141,6 +151,9 @@ class Metrics:
     def count_change(self, change: Change) -> None:
         """Count a change of state, and the reason if it is a failure."""
         self.transitions.labels(model=change.model, state=change.state).inc()
+        if change.state.is_final:
+            seconds = change.age.total_seconds()
+            self.generation_seconds.labels(model=change.model, state=change.state).observe(seconds)
         if change.failure_reason is not None:
             reason = change.failure_reason.removeprefix("FAILURE_REASON_")
             self.failures.labels(model=change.model, reason=reason).inc()

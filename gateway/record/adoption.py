@@ -14,7 +14,7 @@ from sqlalchemy import text
 from gateway.record.database import Database
 from gateway.record.documents import Json
 from gateway.record.generation import Change
-from gateway.record.statements import END, read_change
+from gateway.record.statements import CHANGED, END, read_change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ _ADOPT = text(f"""
     SET state = 'SUCCEEDED', attempt = greatest(attempt, number), start_time = coalesce(start_time, now()),
         images = CAST(:images AS jsonb), phase_times = CAST(:phase_times AS jsonb), {END}
     FROM adopted WHERE id = :generation_id
-    RETURNING id, revision, state, model
+    RETURNING {CHANGED}
 """)
 
 _PUT_DOWN = text(f"""

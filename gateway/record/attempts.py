@@ -14,7 +14,7 @@ from easel.v1.generation_pb2 import Failure
 from gateway.record.database import Database
 from gateway.record.documents import Json, from_json, to_json
 from gateway.record.generation import Change, State
-from gateway.record.statements import END, WITH_ATTEMPT, read_change, read_changes
+from gateway.record.statements import CHANGED, END, WITH_ATTEMPT, read_change, read_changes
 
 #: How many rows one sweep statement changes at most, so that it stays short.
 SWEEP_ROWS = 100
@@ -280,12 +280,12 @@ _RELEASE = text(f"""
         UPDATE generations
         SET state = 'QUEUED', available_time = now(), dispatched_time = NULL, lease_expire_time = NULL
         FROM {_HELD} WHERE {_IS_HELD}
-        RETURNING id, attempt, revision, state, model
+        RETURNING attempt, {CHANGED}
     ), ended AS (
         UPDATE attempts SET outcome = 'RELEASED', end_time = now() FROM released
         WHERE generation_id = id AND attempts.number = attempt
     )
-    SELECT id, revision, state, model FROM released
+    SELECT * FROM released
 """)
 
 _SUCCEED = text(f"""
@@ -302,12 +302,12 @@ _SUCCEED = text(f"""
         SET state = 'SUCCEEDED', images = CAST(:images AS jsonb), phase_times = CAST(:phase_times AS jsonb),
             {END}
         FROM target WHERE generations.id = target.id AND generations.state IN ('QUEUED', 'RUNNING')
-        RETURNING generations.id, revision, state, model
+        RETURNING {CHANGED}
     ), ended AS (
         UPDATE attempts SET outcome = 'SUCCEEDED', end_time = now() FROM target
         WHERE generation_id = target.id AND number = :attempt
     )
-    SELECT id, revision, state, model FROM won
+    SELECT * FROM won
 """)
 
 # lost_attempts counts the loss that made a request run alone, then those while alone; a failure that is worth a retry
@@ -341,12 +341,12 @@ _FAIL = text(f"""
                 WHEN {_IS_LAST_LOSS} THEN {_DEAD_LETTER.format(how="'failed with ' || CAST(:told AS text)")}
             END
         WHERE id = :id AND state = 'RUNNING' AND attempt = :attempt AND CAST(:claim_id AS text) IN ('', claim_id)
-        RETURNING id, attempt, revision, state, model, failure ->> 'reason' AS failure_reason
+        RETURNING attempt, {CHANGED}, failure ->> 'reason' AS failure_reason
     ), ended AS (
         UPDATE attempts SET outcome = 'FAILED', failure = CAST(:failure AS jsonb), end_time = now() FROM failed
         WHERE generation_id = id AND number = attempt
     )
-    SELECT id, revision, state, model, failure_reason FROM failed
+    SELECT * FROM failed
 """)
 
 # Locked in the order of their ids, so that gateways with reports of the same attempts never wait in a circle.
@@ -390,12 +390,12 @@ _REQUEUE_LOST = text(f"""
             SELECT id FROM generations WHERE state = 'RUNNING' AND lease_expire_time < :overdue_before AND {_AMONG}
             ORDER BY id LIMIT :rows FOR UPDATE SKIP LOCKED
         )) AND lease_expire_time < :overdue_before
-        RETURNING id, attempt, revision, state, model, failure ->> 'reason' AS failure_reason
+        RETURNING attempt, {CHANGED}, failure ->> 'reason' AS failure_reason
     ), ended AS (
         UPDATE attempts SET outcome = 'LOST', end_time = now() FROM lost
         WHERE generation_id = id AND number = attempt
     )
-    SELECT id, revision, state, model, failure_reason FROM lost
+    SELECT * FROM lost
 """)
 
 _EXPIRE = text(f"""
@@ -405,5 +405,5 @@ _EXPIRE = text(f"""
         WHERE state IN ('QUEUED', 'RUNNING') AND deadline_time < :overdue_before AND {_AMONG}
         ORDER BY deadline_time LIMIT :rows FOR UPDATE SKIP LOCKED
     )) AND state IN ('QUEUED', 'RUNNING')
-    RETURNING id, revision, state, model
+    RETURNING {CHANGED}
 """)

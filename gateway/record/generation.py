@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -62,6 +62,8 @@ class Change:
     revision: int
     state: State
     model: str
+    #: Since it was accepted.
+    age: timedelta = timedelta()
     #: Of one that became FAILED: the name of its `easel.v1.FailureReason`.
     failure_reason: str | None = None
 

@@ -14,7 +14,7 @@ from gateway.record import tables
 from gateway.record.database import Database, Transaction
 from gateway.record.documents import Json, to_json
 from gateway.record.generation import Change, Event, Generation, Revision, State
-from gateway.record.statements import END, WITH_ATTEMPT, read_change
+from gateway.record.statements import CHANGED, END, WITH_ATTEMPT, read_change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,5 +187,5 @@ _REVISIONS = text("SELECT id, revision, state FROM generations WHERE id = ANY(CA
 _CANCEL = text(f"""
     UPDATE generations SET state = 'CANCELLED', {END}
     WHERE id = :id AND owner = :owner AND state IN ('QUEUED', 'RUNNING')
-    RETURNING id, revision, state, model
+    RETURNING {CHANGED}
 """)

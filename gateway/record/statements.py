@@ -14,6 +14,10 @@ WITH_ATTEMPT = "FROM generations LEFT JOIN attempts ON attempts.generation_id = 
 END = "end_time = now(), lease_expire_time = NULL, purge_time = now() + CAST(:retention AS interval)"
 
 
+#: What a statement returns of each generation that it changed.
+CHANGED = "generations.id, revision, state, model, now() - create_time AS age"
+
+
 def read_changes(result: CursorResult[Any]) -> list[Change]:
     """Read what a statement returned of each generation that it changed."""
     return [
@@ -22,6 +26,7 @@ def read_changes(result: CursorResult[Any]) -> list[Change]:
             revision=row["revision"],
             state=State(row["state"]),
             model=row["model"],
+            age=row["age"],
             failure_reason=row.get("failure_reason"),
         )
         for row in result.mappings()

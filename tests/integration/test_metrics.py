@@ -79,6 +79,9 @@ async def test_a_change_is_counted_once_among_all_replicas(
     assert [await fleet.total(transitions(worker, state)) for state in ("QUEUED", "RUNNING", "SUCCEEDED")] == [0, 3, 3]
     assert await fleet.total(counted("easel_dispatch_age_seconds_count", model=model)) == 3
     assert 0 < await fleet.total(counted("easel_dispatch_age_seconds_sum", model=model)) < 10
+    ends = {"model": model, "state": "SUCCEEDED"}
+    assert await fleet.total(counted("easel_generation_seconds_count", **ends)) == 3
+    assert 0 < await fleet.total(counted("easel_generation_seconds_sum", **ends)) < 60
 
 
 async def test_a_request_sent_again_is_not_accepted_again(

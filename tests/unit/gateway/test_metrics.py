@@ -1,5 +1,8 @@
 """What the gateway's instruments say."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 from prometheus_client import CollectorRegistry
 
 from easel.v1.model_pb2 import Model
@@ -17,6 +20,16 @@ def test_a_change_counts_by_its_state(metrics: Metrics, registry: CollectorRegis
         metrics.count_change(change(state))
     assert registry.get_sample_value("easel_transitions_total", {"model": "tiny", "state": "RUNNING"}) == 2
     assert registry.get_sample_value("easel_transitions_total", {"model": "tiny", "state": "SUCCEEDED"}) == 1
+
+
+def test_it_is_measured_how_long_generations_take_to_their_end(metrics: Metrics, registry: CollectorRegistry) -> None:
+    for state in (State.RUNNING, State.QUEUED, State.SUCCEEDED):
+        metrics.count_change(replace(change(state), age=timedelta(seconds=7)))
+    taken = {
+        state: registry.get_sample_value("easel_generation_seconds_sum", {"model": "tiny", "state": state})
+        for state in ("RUNNING", "QUEUED", "SUCCEEDED")
+    }
+    assert taken == {"RUNNING": None, "QUEUED": None, "SUCCEEDED": 7}
 
 
 def test_a_failure_counts_by_its_reason_too(metrics: Metrics, registry: CollectorRegistry) -> None:
