@@ -151,12 +151,6 @@ class Network:
     def may_enter(self, source: Peer, destination: Pod, port: int) -> bool:
         return self._allows("Ingress", destination, source, port, "TCP")
 
-    def may_connect(self, source: Pod, destination: Pod, port: int) -> bool:
-        """Whether one pod of the namespace reaches another: both ends have to allow it."""
-        return self.may_leave(source, Peer(destination.labels, OWN_NAMESPACE), port) and self.may_enter(
-            Peer(source.labels, OWN_NAMESPACE), destination, port
-        )
-
     def addresses(self, direction: str, pod: Pod) -> set[tuple[str, int]]:
         """What a pod reaches, or is reached from, whoever is there: blocks of addresses, and ports."""
         end = "to" if direction == "Egress" else "from"

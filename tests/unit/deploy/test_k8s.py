@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 from easel import __version__
 from easel.settings import Settings, split_address
@@ -74,6 +75,20 @@ def with_private_ca(tmp_path: Path) -> Rendered:
     (tmp_path / "kustomization.yaml").write_text(
         f"namespace: easel\nresources: [{path('overlays/production')}]\ncomponents: [{path('components/private-ca')}]\n"
     )
+    return Rendered(tmp_path)
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Rendered:
+    """The overlay that the README makes: its first example, and in it what the others show."""
+    first, *others = re.findall(r"```yaml\n(.*?)```", (K8S / "README.md").read_text(), re.DOTALL)
+    mine = yaml.safe_load(first)
+    for other in others:
+        for key, values in yaml.safe_load(other).items():
+            mine.setdefault(key, []).extend(values)
+    beside = os.path.relpath(K8S / "overlays" / "mine", tmp_path.resolve())
+    mine["resources"] = [f"{beside}/{resource}" for resource in mine["resources"]]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(mine))
     return Rendered(tmp_path)
 
 
@@ -368,21 +383,30 @@ def test_nothing_is_allowed_by_itself(rendered: Rendered) -> None:
 
 def test_in_dev_each_service_reaches_its_servers_and_nothing_else(dev: Rendered) -> None:
     network = Network(dev)
-    ports = {port for pod in dev.pods.values() for port in pod.ports.values()} | {HTTPS, 80}
-    open_ways = {
-        (source.component, destination.component, port)
+    ways = [
+        (source, destination, port)
         for source in dev.pods.values()
         for destination in dev.pods.values()
-        for port in ports
-        if network.may_connect(source, destination, port)
-    }
-    assert open_ways == {
+        for port in {port for pod in dev.pods.values() for port in pod.ports.values()} | {HTTPS, 80}
+    ]
+    needed = {
         ("gateway", "postgresql", POSTGRESQL),
         ("gateway", "nats", NATS),
         ("gateway", "seaweedfs", S3),
         ("worker", "nats", NATS),
         ("worker", "seaweedfs", S3),
         ("migrate", "postgresql", POSTGRESQL),
+    }
+    # Both ends have to allow a connection, and neither may allow more, or one mistake would be enough.
+    assert needed == {
+        (source.component, destination.component, port)
+        for source, destination, port in ways
+        if network.may_leave(source, Peer(destination.labels, OWN_NAMESPACE), port)
+    }
+    assert needed == {
+        (source.component, destination.component, port)
+        for source, destination, port in ways
+        if network.may_enter(Peer(source.labels, OWN_NAMESPACE), destination, port)
     }
     for component in SETTINGS:
         assert network.addresses("Egress", dev.pods[component]) == {DNS_CACHE}
@@ -398,8 +422,12 @@ def test_elsewhere_each_service_reaches_its_servers_ports_and_no_pod_beside_it(l
         "migrate": {(EVERYWHERE, POSTGRESQL)},
     }
     for source in live.pods.values():
+        everywhere = {port for _, port in network.addresses("Egress", source) - {DNS_CACHE}}
         for destination in live.pods.values():
-            assert not any(network.may_connect(source, destination, port) for port in destination.ports.values())
+            neighbour = Peer(destination.labels, OWN_NAMESPACE)
+            for port in {GATEWAY_PORT, GATEWAY_METRICS, WORKER_METRICS, POSTGRESQL, NATS, HTTPS, DNS, 80}:
+                assert network.may_leave(source, neighbour, port) == (port in everywhere)
+                assert not network.may_enter(Peer(source.labels, OWN_NAMESPACE), destination, port)
 
 
 def test_everybody_may_ask_for_names(rendered: Rendered) -> None:
@@ -506,6 +534,18 @@ def test_an_authority_of_ones_own_is_where_the_settings_say(with_private_ca: Ren
     for component in ("gateway", "worker"):
         settings = with_private_ca.settings(with_private_ca.pods[component])
         assert settings["EASEL_NATS_CA_FILE"] == settings["EASEL_S3_CA_FILE"] == "/etc/easel/ca/ca.crt"
+
+
+def test_the_readmes_overlay_does_what_it_says(mine: Rendered) -> None:
+    gateway, worker = mine.pods["gateway"], mine.pods["worker"]
+    assert gateway.container["image"] == f"registry.example.org/easel-gateway:{__version__}"
+    assert worker.container["image"] == f"registry.example.org/easel-worker:{__version__}"
+    assert mine.pods["migrate"].container["image"] == gateway.container["image"]
+    assert mine.settings(gateway)["EASEL_S3_BUCKET"] == mine.settings(worker)["EASEL_S3_BUCKET"] == "pictures"
+    assert mine.settings(gateway)["EASEL_STREAM_REPLICAS"] == "3"
+    assert mine.settings(worker)["EASEL_MODEL_NAME"] == "sd-turbo"
+    assert worker.volumes["/models"]["persistentVolumeClaim"] == {"claimName": "easel-models"}
+    assert "emptyDir" in worker.volumes["/tmp"]
 
 
 def test_no_workload_was_overlooked(rendered: Rendered) -> None:
