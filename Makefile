@@ -22,7 +22,7 @@ INSTALLED := .venv/installed
 
 .PHONY: help
 help: ## List what there is
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
 		printf '  make %-9s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
@@ -50,13 +50,18 @@ evaluate: install ## Measure whether the bundled model draws what it is asked; A
 	@$(BIN)/python -m inference.postcard.evaluate --check $(ARGS)
 
 .PHONY: check
-check: install ## Lint, types, architecture, protos, reference
+check: install ## Lint, types, architecture, protos, reference, manifests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	scripts/check-protos
 	scripts/check-reference
+	scripts/check-k8s
+
+.PHONY: check-k8s
+check-k8s: install ## Render k8s/ and validate what Kubernetes would get
+	@scripts/check-k8s
 
 .PHONY: format
 format: install ## Put the code into shape
