@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from easel.v1.generation_pb2 import FailureReason
 from easel.v1.model_pb2 import Model
 from easel.worker.v1.claim_pb2 import ClaimAnswer
 from gateway.record.generation import Change, State
@@ -155,8 +156,7 @@ class Metrics:
             seconds = change.age.total_seconds()
             self.generation_seconds.labels(model=change.model, state=change.state).observe(seconds)
         if change.failure_reason is not None:
-            reason = change.failure_reason.removeprefix("FAILURE_REASON_")
-            self.failures.labels(model=change.model, reason=reason).inc()
+            self.failures.labels(model=change.model, reason=_name_of_reason(change.failure_reason)).inc()
 
     def show_backlog(self, models: Mapping[str, object], counts: Sequence[LiveCount]) -> None:
         """Show how many generations of each known model are waiting and running."""
@@ -171,7 +171,24 @@ class Metrics:
     def show_models(self, models: Mapping[str, Model]) -> None:
         """Show how many workers serve each known model."""
         for name, model in models.items():
+            self._show_zeros(name)
             self.live_workers.labels(model=name).set(model.live_workers)
+
+    def _show_zeros(self, model: str) -> None:
+        """Show what has not happened to a model's generations yet as zeros."""
+        self.accepted.labels(model=model)
+        self.dispatch_age_seconds.labels(model=model)
+        for state in State:
+            self.transitions.labels(model=model, state=state)
+            if state.is_final:
+                self.generation_seconds.labels(model=model, state=state)
+        for reason in FailureReason.values():
+            if reason != FailureReason.FAILURE_REASON_UNSPECIFIED:
+                self.failures.labels(model=model, reason=_name_of_reason(FailureReason.Name(reason)))
+
+
+def _name_of_reason(reason: str) -> str:
+    return reason.removeprefix("FAILURE_REASON_")
 
 
 def name_of(answer: "ClaimAnswer.ValueType") -> str:

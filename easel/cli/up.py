@@ -12,20 +12,30 @@ from easel.cli import startup
 from easel.cli.exits import NO_PICTURE, complain
 from easel.cli.signals import cancelled_by_signals
 from easel.cli.terminal import ACCENT, MUTED, Output, precise, show_table
-from easel.embedded import Stack, StackFailed
+from easel.embedded import Stack, StackFailed, prometheus
 from easel.embedded.supervisor import supervise
 
 DEFAULT_PORT = 50051
+OBSERVE_SECONDS = 5.0
 
 
-def up(*, folder: Path, workers: int, port: int, model: str | None) -> None:
+def up(*, folder: Path, workers: int, port: int, model: str | None, observe: bool) -> None:
     """Run the command; it returns after Ctrl-C or SIGTERM, when everything has stopped.
 
     Raises:
         typer.Exit: it failed.
     """
     logs.configure(service="easel", level="WARNING")
-    stack = Stack(folder, workers=workers, gateway_port=port, model=model)
+    observed = observe and prometheus.is_installed()
+    if observe and not observed:
+        complain("Prometheus is not installed here, so nothing observes the service. On Debian: apt install prometheus")
+    stack = Stack(
+        folder,
+        workers=workers,
+        gateway_port=port,
+        model=model,
+        observed_every_seconds=OBSERVE_SECONDS if observed else None,
+    )
     try:
         asyncio.run(_up(stack))
     except StackFailed as error:
@@ -55,6 +65,8 @@ def _show(stack: Stack, *, console: Console, took_seconds: float) -> None:
     for service in (*stack.gateways, *stack.workers):
         table.add_row(service.name, service.place)
         table.add_row("", service.metrics_url)
+    if stack.prometheus is not None:
+        table.add_row(stack.prometheus.name, stack.prometheus.place)
     for server in stack.servers.processes:
         table.add_row(server.name, server.place)
     table.add_row("data", str(stack.servers.folder.path))

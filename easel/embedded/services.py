@@ -28,7 +28,9 @@ class Service(Process):
         self._module = module
         # Its log is the one of its name in our folder, and not one that it would share with the others.
         self._environment = {**environment, "EASEL_METRICS_LISTEN": metrics, "EASEL_LOG_FILE": ""}
-        #: Where Prometheus reads its metrics.
+        #: Where it shows its metrics.
+        self.metrics = metrics
+        #: The same, for who reads them.
         self.metrics_url = f"http://{metrics}/metrics"
 
     def argv(self) -> Sequence[str]:

@@ -11,6 +11,7 @@ from easel.embedded.failure import StackFailed
 from easel.embedded.nats import User
 from easel.embedded.ports import HOST, is_free
 from easel.embedded.process import Process, run_to_end
+from easel.embedded.prometheus import Prometheus
 from easel.embedded.servers import Servers
 from easel.embedded.services import Gateway, Worker, live_workers, module_argv
 from easel.embedded.together import together
@@ -41,6 +42,7 @@ class Stack:
         model: str | None = None,
         worker_module: str = "inference",
         environment: Mapping[str, str] | None = None,
+        observed_every_seconds: float | None = None,
     ) -> None:
         """Describe a stack, and touch nothing yet.
 
@@ -52,9 +54,12 @@ class Stack:
             model: a diffusers folder or hub id for the workers; else `EASEL_MODEL` from outside; else the bundled one.
             worker_module: what runs as a worker; a test may have one without a device.
             environment: settings for gateways and workers that go over those of this process.
+            observed_every_seconds: how often Prometheus, which has to be installed, reads the metrics; never when None.
         """
         self.servers = Servers(folder)
         self.gateways, self.workers = (), ()
+        self.prometheus: Prometheus | None = None
+        self._observed_every_seconds = observed_every_seconds
         self._gateway_count, self._worker_count = gateways, workers
         self._gateway_port = gateway_port
         self._worker_module = worker_module
@@ -79,7 +84,8 @@ class Stack:
     @property
     def processes(self) -> Sequence[Process]:
         """Every process, in the order in which they stop."""
-        return [*self.workers, *self.gateways, *self.servers.processes]
+        observers = [] if self.prometheus is None else [self.prometheus]
+        return [*self.workers, *self.gateways, *observers, *self.servers.processes]
 
     @property
     def logs(self) -> Path:
@@ -97,9 +103,14 @@ class Stack:
             self._check_gateway_port()
             self.gateways = [self._make_gateway(index) for index in range(self._gateway_count)]
             self.workers = [self._make_worker(index) for index in range(self._worker_count)]
+            self.prometheus = self._make_prometheus()
             # PostgreSQL leads to the gateways, and workers load their model meanwhile.
             await together(
-                self.servers.nats.start(), self.servers.s3.start(), self._start_gateways(), self._start_workers()
+                self.servers.nats.start(),
+                self.servers.s3.start(),
+                self._start_gateways(),
+                self._start_workers(),
+                *([] if self.prometheus is None else [self.prometheus.start()]),
             )
         except BaseException:
             await self.stop()
@@ -113,13 +124,15 @@ class Stack:
         try:
             await together(*(worker.stop() for worker in self.workers))
             await together(*(gateway.stop() for gateway in self.gateways))
+            if self.prometheus is not None:
+                await self.prometheus.stop()
             await self.servers.stop()
         finally:
             self.kill()
 
     def kill(self) -> None:
         """Kill everything at once, and let go of folder and ports."""
-        for process in (*self.workers, *self.gateways):
+        for process in self.processes:
             process.kill()
         self.servers.kill()
 
@@ -190,6 +203,19 @@ class Stack:
                 "EASEL_MODEL": self.model,
             },
             is_counted=self._all_workers_are_counted,
+        )
+
+    def _make_prometheus(self) -> Prometheus | None:
+        if self._observed_every_seconds is None:
+            return None
+        return Prometheus(
+            folder=self.servers.folder,
+            port=self.servers.take_port(),
+            jobs={
+                "gateway": [gateway.metrics for gateway in self.gateways],
+                "worker": [worker.metrics for worker in self.workers],
+            },
+            interval_seconds=self._observed_every_seconds,
         )
 
     def _take_address(self) -> str:

@@ -23,12 +23,15 @@ def up(
     model: Annotated[
         str | None, typer.Option(help="A diffusers folder or hub id; EASEL_MODEL or postcard when absent.")
     ] = None,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Run Prometheus too, with Easel's rules, where it is installed.")
+    ] = False,
 ) -> None:
     """Run the whole service here until Ctrl-C; what it keeps is there again the next time."""
     needs_local("up")
     from easel.cli import up as command
 
-    command.up(folder=data, workers=workers, port=port, model=model)
+    command.up(folder=data, workers=workers, port=port, model=model, observe=observe)
 
 
 @commands.command(context_settings=PASS_ON, rich_help_panel=PANEL)

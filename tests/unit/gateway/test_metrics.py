@@ -51,3 +51,6 @@ def test_live_workers_are_shown_for_every_known_model(metrics: Metrics, registry
     metrics.show_models({"tiny": Model(live_workers=2), "idle": Model()})
     shown = [registry.get_sample_value("easel_live_workers", {"model": model}) for model in ("tiny", "idle")]
     assert shown == [2, 0]
+    # So that the very first dead letter is an increase.
+    assert registry.get_sample_value("easel_failures_total", {"model": "idle", "reason": "DEAD_LETTER"}) == 0
+    assert registry.get_sample_value("easel_transitions_total", {"model": "idle", "state": "EXPIRED"}) == 0

@@ -1,0 +1,190 @@
+"""The dashboard of the workers: what the devices do."""
+
+from typing import Any
+
+from scripts.observe.panels import Panel, Query, Row, dashboard, quantiles
+
+MODEL = 'model=~"$model"'
+
+
+def inference() -> dict[str, Any]:
+    """Make it."""
+    return dashboard(
+        "easel-inference",
+        "Easel: inference",
+        [
+            Row(title="Is the device busy?", panels=DEVICE),
+            Row(title="Batches", panels=BATCHES),
+            Row(title="Attempts", panels=ATTEMPTS),
+            Row(title="Pictures on their way out", panels=PICTURES),
+        ],
+        description="How busy devices are, and with what.",
+    )
+
+
+DEVICE = [
+    Panel(
+        title="Busy",
+        description="The share of the time in which the device worked; at 100 % it never waits.",
+        unit="percentunit",
+        queries=[Query(expr=f"easel:device_busy:ratio5m{{{MODEL}}}", legend="{{instance}}")],
+        most=1,
+    ),
+    Panel(
+        title="With what",
+        unit="percentunit",
+        queries=[
+            Query(
+                expr=f"sum by (work) (rate(easel_device_busy_seconds_total{{{MODEL}}}[$__rate_interval]))",
+                legend="{{work}}",
+            )
+        ],
+        stacked=True,
+    ),
+    Panel(
+        title="Memory",
+        unit="bytes",
+        queries=[
+            Query(expr=f"easel_device_memory_used_bytes{{{MODEL}}}", legend="{{instance}} taken"),
+            Query(expr=f"easel_device_memory_bytes{{{MODEL}}}", legend="{{instance}} there is"),
+        ],
+    ),
+    Panel(
+        title="Slots",
+        description="Requests that workers hold for drawing, and could hold.",
+        queries=[
+            Query(expr="sum(easel_slots_busy)", legend="taken"),
+            Query(expr="sum(easel_slots)", legend="there are"),
+        ],
+    ),
+    Panel(
+        title="Out of memory, in 15 minutes",
+        description="Such batches are taken apart, and drawn in parts.",
+        queries=[Query(expr=f"easel:out_of_memory:increase15m{{{MODEL}}}", legend="{{model}}")],
+    ),
+    Panel(
+        title="A generation keeps the device busy for",
+        description="On average, batches and all.",
+        unit="s",
+        queries=[Query(expr=f"easel:generation_work_seconds:mean{{{MODEL}}}", legend="{{model}}")],
+    ),
+]
+
+BATCHES = [
+    Panel(
+        title="Rows in a step",
+        description="A picture has two rows with guidance, else one.",
+        queries=[
+            Query(
+                expr=(
+                    f"sum by (model) (rate(easel_batch_rows_sum{{{MODEL}}}[$__rate_interval])) / "
+                    f"sum by (model) (rate(easel_batch_rows_count{{{MODEL}}}[$__rate_interval]))"
+                ),
+                legend="{{model}}, on average",
+            ),
+            *quantiles("easel_batch_rows", where=MODEL),
+        ],
+    ),
+    Panel(
+        title="Rows in a step, all of them",
+        kind="heatmap",
+        queries=[
+            Query(expr=f"sum by (le) (increase(easel_batch_rows_bucket{{{MODEL}}}[$__rate_interval]))", legend="{{le}}")
+        ],
+    ),
+    Panel(
+        title="How full batches are",
+        description="Rows as a share of as many as pay on the device.",
+        unit="percentunit",
+        queries=[
+            Query(
+                expr=(
+                    f"sum by (model) (rate(easel_batch_occupancy_sum{{{MODEL}}}[$__rate_interval])) / "
+                    f"sum by (model) (rate(easel_batch_occupancy_count{{{MODEL}}}[$__rate_interval]))"
+                ),
+                legend="{{model}}, on average",
+            )
+        ],
+        most=1,
+    ),
+    Panel(title="How long a step takes", unit="s", queries=quantiles("easel_step_seconds", where=MODEL)),
+    Panel(
+        title="Steps and rows",
+        unit="ops",
+        queries=[
+            Query(
+                expr=f"sum by (model) (rate(easel_steps_total{{{MODEL}}}[$__rate_interval]))",
+                legend="{{model}} steps of requests",
+            ),
+            Query(
+                expr=f"sum by (model) (rate(easel_batch_rows_sum{{{MODEL}}}[$__rate_interval]))",
+                legend="{{model}} rows",
+            ),
+        ],
+    ),
+    Panel(
+        title="Prompts that were known",
+        unit="percentunit",
+        queries=[
+            Query(
+                expr=(
+                    "sum by (model) (rate(easel_embedding_cache_lookups_total"
+                    f'{{outcome="hit", {MODEL}}}[$__rate_interval])) / '
+                    f"sum by (model) (rate(easel_embedding_cache_lookups_total{{{MODEL}}}[$__rate_interval]))"
+                ),
+                legend="{{model}}",
+            )
+        ],
+        most=1,
+    ),
+]
+
+ATTEMPTS = [
+    Panel(
+        title="Attempts by outcome",
+        description="A dropped one was cancelled, lost or handed back.",
+        unit="ops",
+        queries=[
+            Query(
+                expr=f"sum by (outcome) (rate(easel_attempts_total{{{MODEL}}}[$__rate_interval]))", legend="{{outcome}}"
+            )
+        ],
+        stacked=True,
+    ),
+    Panel(
+        title="Why attempts failed, in the last hour",
+        kind="bargauge",
+        queries=[
+            Query(expr=f"sum by (reason) (increase(easel_attempt_failures_total{{{MODEL}}}[1h]))", legend="{{reason}}")
+        ],
+    ),
+    Panel(
+        title="Claims by answer",
+        unit="ops",
+        queries=[
+            Query(expr="sum by (answer) (rate(easel_worker_claims_total[$__rate_interval]))", legend="{{answer}}")
+        ],
+        stacked=True,
+    ),
+]
+
+PICTURES = [
+    Panel(
+        title="Files by outcome",
+        unit="ops",
+        queries=[Query(expr="sum by (outcome) (rate(easel_uploads_total[$__rate_interval]))", legend="{{outcome}}")],
+        stacked=True,
+    ),
+    Panel(title="How long it takes to store a file", unit="s", queries=quantiles("easel_upload_seconds")),
+    Panel(
+        title="Bytes stored",
+        unit="Bps",
+        queries=[Query(expr="sum(rate(easel_upload_bytes_total[$__rate_interval]))", legend="stored")],
+    ),
+    Panel(
+        title="Previews by outcome",
+        unit="ops",
+        queries=[Query(expr="sum by (outcome) (rate(easel_previews_total[$__rate_interval]))", legend="{{outcome}}")],
+        stacked=True,
+    ),
+]

@@ -1,0 +1,243 @@
+"""The dashboard of the service: what clients see of it."""
+
+from typing import Any
+
+from scripts.observe.panels import Panel, Query, Row, dashboard, quantiles
+
+MODEL = 'model=~"$model"'
+#: Streams last as long as their generation, and say nothing of how quick a gateway is.
+UNARY = 'method!~".*(Watch|/Generate).*"'
+
+
+def service() -> dict[str, Any]:
+    """Make it."""
+    return dashboard(
+        "easel-service",
+        "Easel: service",
+        [
+            Row(title="At a glance", panels=AT_A_GLANCE),
+            Row(title="Calls", panels=CALLS),
+            Row(title="Generations", panels=GENERATIONS),
+            Row(title="Queue", panels=QUEUE),
+            Row(title="Watching", panels=WATCHING),
+            Row(title="What must not happen", panels=FAULTS),
+        ],
+        description="Calls, generations, the queue, and what must not happen.",
+    )
+
+
+AT_A_GLANCE = [
+    Panel(
+        title="Waiting",
+        kind="stat",
+        queries=[Query(expr=f'sum(easel:backlog:max{{state="QUEUED", {MODEL}}})')],
+        width=4,
+        height=4,
+    ),
+    Panel(
+        title="Being drawn",
+        kind="stat",
+        queries=[Query(expr=f'sum(easel:backlog:max{{state="RUNNING", {MODEL}}})')],
+        width=4,
+        height=4,
+    ),
+    Panel(
+        title="Live workers",
+        kind="stat",
+        queries=[Query(expr=f"sum(easel:live_workers:max{{{MODEL}}})")],
+        width=4,
+        height=4,
+    ),
+    Panel(
+        title="Oldest that waits",
+        kind="stat",
+        unit="s",
+        queries=[Query(expr=f"max(easel:backlog_oldest_seconds:max{{{MODEL}}})")],
+        width=4,
+        height=4,
+    ),
+    Panel(
+        title="Work that waits, for one worker",
+        description="What autoscalers go by: seconds of a device for all that waits and runs.",
+        kind="stat",
+        unit="s",
+        queries=[Query(expr=f"sum(easel:backlog_work_seconds:max{{{MODEL}}})")],
+        width=4,
+        height=4,
+    ),
+    Panel(
+        title="Calls that end badly",
+        kind="stat",
+        unit="percentunit",
+        queries=[Query(expr="max(easel:rpc_errors:ratio5m)")],
+        width=4,
+        height=4,
+    ),
+]
+
+CALLS = [
+    Panel(
+        title="Calls by method",
+        unit="reqps",
+        queries=[Query(expr="sum by (method) (rate(easel_rpcs_total[$__rate_interval]))", legend="{{method}}")],
+        stacked=True,
+    ),
+    Panel(
+        title="Calls by status",
+        description="INVALID_ARGUMENT, NOT_FOUND and the like are their clients' doing.",
+        unit="reqps",
+        queries=[Query(expr="sum by (code) (rate(easel_rpcs_total[$__rate_interval]))", legend="{{code}}")],
+        stacked=True,
+    ),
+    Panel(title="How long unary calls take", unit="s", queries=quantiles("easel_rpc_seconds", where=UNARY)),
+    Panel(
+        title="p99 by method",
+        kind="bargauge",
+        unit="s",
+        queries=[
+            Query(
+                expr=(f"histogram_quantile(0.99, sum by (method, le) (rate(easel_rpc_seconds_bucket{{{UNARY}}}[5m])))"),
+                legend="{{method}}",
+            )
+        ],
+        width=12,
+    ),
+    Panel(
+        title="Calls in the last hour, by method and status",
+        kind="bargauge",
+        queries=[Query(expr="sum by (method, code) (increase(easel_rpcs_total[1h]))", legend="{{method}} {{code}}")],
+        width=12,
+    ),
+]
+
+GENERATIONS = [
+    Panel(
+        title="Accepted",
+        unit="reqps",
+        queries=[
+            Query(expr=f"sum by (model) (rate(easel_accepted_total{{{MODEL}}}[$__rate_interval]))", legend="{{model}}")
+        ],
+        stacked=True,
+    ),
+    Panel(
+        title="Changes of state",
+        description="Into QUEUED go those that are tried again.",
+        unit="reqps",
+        queries=[
+            Query(
+                expr=f"sum by (state) (rate(easel_transitions_total{{{MODEL}}}[$__rate_interval]))", legend="{{state}}"
+            )
+        ],
+        stacked=True,
+    ),
+    Panel(
+        title="From acceptance to the picture",
+        unit="s",
+        queries=quantiles("easel_generation_seconds", where=f'state="SUCCEEDED", {MODEL}'),
+    ),
+    Panel(
+        title="How they ended, in the last hour",
+        kind="bargauge",
+        queries=[
+            Query(
+                expr=(
+                    'sum by (state) (increase(easel_transitions_total{state=~"SUCCEEDED|FAILED|CANCELLED|EXPIRED", '
+                    f"{MODEL}}}[1h]))"
+                ),
+                legend="{{state}}",
+            )
+        ],
+        width=12,
+    ),
+    Panel(
+        title="Why they failed, in the last hour",
+        kind="bargauge",
+        queries=[Query(expr=f"sum by (reason) (increase(easel_failures_total{{{MODEL}}}[1h]))", legend="{{reason}}")],
+        width=12,
+    ),
+]
+
+QUEUE = [
+    Panel(
+        title="Backlog",
+        queries=[
+            Query(expr=f"easel:backlog:max{{{MODEL}}}", legend="{{model}} {{state}}"),
+        ],
+        stacked=True,
+    ),
+    Panel(
+        title="Age of the oldest",
+        unit="s",
+        queries=[Query(expr=f"easel:backlog_oldest_seconds:max{{{MODEL}}}", legend="{{model}}")],
+    ),
+    Panel(
+        title="Age when handed to the workers",
+        unit="s",
+        queries=quantiles("easel_dispatch_age_seconds", where=MODEL),
+    ),
+    Panel(
+        title="Work that waits, for one worker",
+        unit="s",
+        queries=[Query(expr=f"easel:backlog_work_seconds:max{{{MODEL}}}", legend="{{model}}")],
+    ),
+    Panel(
+        title="Live workers",
+        queries=[Query(expr=f"easel:live_workers:max{{{MODEL}}}", legend="{{model}}")],
+    ),
+    Panel(
+        title="Claims by answer",
+        unit="reqps",
+        queries=[Query(expr="sum by (answer) (rate(easel_claims_total[$__rate_interval]))", legend="{{answer}}")],
+        stacked=True,
+    ),
+]
+
+WATCHING = [
+    Panel(
+        title="Open streams",
+        queries=[Query(expr="sum by (instance) (easel_watchers)", legend="{{instance}}")],
+        width=12,
+        stacked=True,
+    ),
+    Panel(
+        title="From a change to its watcher",
+        unit="s",
+        queries=quantiles("easel_watch_lag_seconds"),
+        width=12,
+    ),
+]
+
+FAULTS = [
+    Panel(
+        title="Dead letters, in 15 minutes",
+        queries=[Query(expr=f"easel:dead_letters:increase15m{{{MODEL}}}", legend="{{model}}")],
+    ),
+    Panel(
+        title="Attempts lost with their worker, in 15 minutes",
+        queries=[Query(expr="easel:attempts_lost:increase15m", legend="lost")],
+    ),
+    Panel(
+        title="Statements that PostgreSQL left unanswered",
+        unit="ops",
+        queries=[Query(expr="easel:database_unavailable:rate5m", legend="unanswered")],
+    ),
+    Panel(
+        title="Connected to NATS",
+        queries=[Query(expr="easel:bus_connected:min", legend="{{job}} {{instance}}")],
+        most=1,
+    ),
+    Panel(
+        title="Results by outcome",
+        description="A late one changed nothing: somebody else was faster, or it was cancelled.",
+        unit="reqps",
+        queries=[Query(expr="sum by (outcome) (rate(easel_results_total[$__rate_interval]))", legend="{{outcome}}")],
+        stacked=True,
+    ),
+    Panel(
+        title="Unreadable messages and recalled results",
+        queries=[
+            Query(expr="easel:unreadable_messages:increase15m", legend="unreadable, in 15 minutes"),
+            Query(expr="sum(increase(easel_recalled_total[15m]))", legend="recalled, in 15 minutes"),
+        ],
+    ),
+]
