@@ -1,10 +1,12 @@
 """The connection to NATS that both services share: it never gives up, never buffers, and says when it is there."""
 
 import asyncio
+import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import nats
 import nats.errors
@@ -15,6 +17,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
+
+from easel.permissions import inbox_of
 
 RECONNECT_WAIT_SECONDS = 0.25
 PING_INTERVAL_SECONDS = 10
@@ -66,13 +70,22 @@ class Bus:
         self._closing = self._told = False
         self._opening: asyncio.Task[None] | None = None
 
-    async def connect(self, url: str, *, name: str) -> None:
+    async def connect(self, url: str, *, name: str, ca_file: str = "") -> None:
         """Connect, trying for as long as it takes.
+
+        Answers come to inboxes of the URL's user alone: `easel.permissions` says what the server should hold it to.
+
+        Args:
+            url: Where NATS is, with a user and a password where it wants them; several servers of one cluster with
+                commas between.
+            name: How this client is called there.
+            ca_file: The authorities that a server with TLS is checked against; those of the system when empty.
 
         Raises:
             ValueError: the URL is none.
+            OSError: the file cannot be read, or holds no certificates.
         """
-        self._url, self._name = url, name
+        self._address, self._name = address_of(url, ca_file=ca_file), name
         await self._open()
 
     @property
@@ -182,7 +195,7 @@ class Bus:
     async def _open(self) -> None:
         try:
             await self._client.connect(
-                self._url,
+                **self._address,
                 name=self._name,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
@@ -236,6 +249,17 @@ class Bus:
         self._told = self._connected_since is None
         level = "WARNING" if waits_first_time else "DEBUG"
         logger.log(level, "NATS: {}", _describe(error), action="bus_error")
+
+
+def address_of(url: str, *, ca_file: str) -> Mapping[str, Any]:
+    """Give what nats-py's client needs to find a server and to be let in; see `Bus.connect`.
+
+    Raises:
+        OSError: the file cannot be read, or holds no certificates.
+    """
+    servers = url.split(",")
+    address = {"servers": servers, "inbox_prefix": inbox_of(urlsplit(servers[0]).username or "")}
+    return {**address, "tls": ssl.create_default_context(cafile=ca_file)} if ca_file else address
 
 
 def _describe(error: BaseException) -> str:

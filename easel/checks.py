@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import re
+import ssl
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from minio.error import MinioException, S3Error
 from nats.aio.client import Client as NatsClient
 
 from easel import objects, subjects
+from easel.bus import address_of
 from easel.finding import NOBODY_LISTENS, Finding, Verdict, no_answer
 from easel.settings import Settings
 
@@ -38,7 +40,7 @@ LEAST_SKEW_SECONDS = 3.0
 async def check_nats(settings: Settings, *, with_streams: bool) -> list[Finding]:
     """Check that NATS lets us in, and, with the gateway's credentials, that the streams are there."""
     url = settings.nats_url.get_secret_value()
-    place = urlsplit(url).netloc.rpartition("@")[2]
+    place = ", ".join(urlsplit(each).netloc.rpartition("@")[2] for each in url.split(","))
     errors: list[Exception] = []
 
     async def keep(error: Exception) -> None:
@@ -49,7 +51,11 @@ async def check_nats(settings: Settings, *, with_streams: bool) -> list[Finding]
         # Its own limits hold for each of many tries.
         async with asyncio.timeout(TIMEOUT_SECONDS):
             await client.connect(
-                url, name="easel-doctor", allow_reconnect=False, max_reconnect_attempts=1, error_cb=keep
+                **address_of(url, ca_file=settings.nats_ca_file),
+                name="easel-doctor",
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                error_cb=keep,
             )
         version = client.connected_server_version
         found = [Finding("NATS", Verdict.OK, f"{place}, version {version.major}.{version.minor}.{version.patch}")]
@@ -109,7 +115,8 @@ def _check_signed_url(settings: Settings) -> Iterator[Finding]:
     key = f"doctor/{uuid.uuid4()}"
     url = signer.presigned_get_object(settings.s3_bucket, key, expires=timedelta(minutes=1))
     try:
-        answer = httpx2.get(url, timeout=TIMEOUT_SECONDS)
+        trusted = ssl.create_default_context(cafile=settings.s3_ca_file or None)
+        answer = httpx2.get(url, timeout=TIMEOUT_SECONDS, verify=trusted)
     except httpx2.TransportError as error:
         hint = "EASEL_S3_PUBLIC_ENDPOINT is where clients reach the storage; from here it is out of reach"
         yield Finding("signed URLs", Verdict.FAIL, f"{endpoint}: {_why(error)}", hint)

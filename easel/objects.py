@@ -29,5 +29,6 @@ def connect(settings: Settings, *, endpoint: str, read_timeout_seconds: float = 
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_SECONDS, read=read_timeout_seconds),
             retries=False,
             maxsize=16,
+            ca_certs=settings.s3_ca_file or None,
         ),
     )

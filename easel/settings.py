@@ -1,5 +1,6 @@
 """Settings that both services share, read once from the environment and `.env`, and frozen."""
 
+import ssl
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -64,10 +65,17 @@ class Settings(BaseSettings):
     )
 
     nats_url: SecretStr = Field(
-        SecretStr("nats://127.0.0.1:4222"), description="NATS, with user and password where it wants them."
+        SecretStr("nats://127.0.0.1:4222"),
+        description="NATS, with user and password where it wants them; several with commas between.",
+    )
+    nats_ca_file: str = Field(
+        "", description="PEM: the authorities NATS with TLS is checked against; those of the system when empty."
     )
     s3_endpoint: str = Field("http://127.0.0.1:9000", description="The S3 server, as the services reach it.")
     s3_public_endpoint: str = Field("", description="The S3 server in signed URLs; `s3_endpoint` when empty.")
+    s3_ca_file: str = Field(
+        "", description="PEM: the authorities S3 with TLS is checked against; those of the system when empty."
+    )
     s3_region: str = Field("us-east-1", description="The region in signatures.")
     s3_bucket: str = Field("easel", description="The bucket of the pictures.")
     s3_access_key: str = Field("", description="The S3 access key.")
@@ -96,10 +104,20 @@ class Settings(BaseSettings):
     @field_validator("nats_url")
     @classmethod
     def _is_a_nats_url(cls, url: SecretStr) -> SecretStr:
-        parts = urlsplit(url.get_secret_value())
-        if parts.scheme not in ("nats", "tls", "ws", "wss") or not parts.hostname:
-            raise ValueError("a NATS URL looks like nats://user:password@host:port")
+        for each in map(urlsplit, url.get_secret_value().split(",")):
+            if each.scheme not in ("nats", "tls", "ws", "wss") or not each.hostname:
+                raise ValueError("a NATS URL looks like nats://user:password@host:port, with commas between several")
         return url
+
+    @field_validator("nats_ca_file", "s3_ca_file")
+    @classmethod
+    def _holds_certificates(cls, file: str) -> str:
+        if file:
+            try:
+                ssl.create_default_context(cafile=file)
+            except OSError as error:
+                raise ValueError(f"cannot read certificates from {file}: {error.strerror or error}") from None
+        return file
 
     @field_validator("log_rotation")
     @classmethod

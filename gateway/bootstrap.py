@@ -118,6 +118,7 @@ class Gateway:
         self._topology = Topology(
             self._bus,
             catalogue,
+            replicas=settings.stream_replicas,
             # A statement and the wait for a connection may each take so long.
             result_ack_wait_seconds=2 * settings.database_timeout_seconds,
         )
@@ -276,7 +277,9 @@ class Gateway:
 
     async def _work(self) -> None:
         await self._wait_for_schema()
-        await self._bus.connect(self._settings.nats_url.get_secret_value(), name="easel-gateway")
+        await self._bus.connect(
+            self._settings.nats_url.get_secret_value(), name="easel-gateway", ca_file=self._settings.nats_ca_file
+        )
         await self._worker_requests.listen()
         await self._hub.listen()
         await self._progress.listen()

@@ -39,6 +39,9 @@ class GatewaySettings(Settings):
     sweep_seconds: float = Field(1, gt=0, description="How often lost hints, leases and deadlines are looked for.")
     recheck_seconds: float = Field(2, gt=0, description="How often watched generations are looked up without a nudge.")
     topology_seconds: float = Field(5, gt=0, description="How often the streams on NATS are made sure of.")
+    stream_replicas: int = Field(
+        1, ge=1, le=5, description="On how many servers of a NATS cluster each stream is kept; 3 survive a loss."
+    )
     url_lifetime_seconds: int = Field(3600, ge=1, le=604_800, description="How long signed URLs work by default.")
     retention_days: float | None = Field(
         None,

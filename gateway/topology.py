@@ -62,12 +62,14 @@ class Topology:
     Args:
         bus: The way to NATS.
         catalogue: The known models.
+        replicas: On how many servers of a cluster each stream is kept.
         result_ack_wait_seconds: How long a gateway may take to commit a result before another one gets it too. Nothing
             is judged while one is under way, so this is what the crash of a gateway costs.
     """
 
-    def __init__(self, bus: Bus, catalogue: Catalogue, *, result_ack_wait_seconds: float) -> None:
+    def __init__(self, bus: Bus, catalogue: Catalogue, *, replicas: int, result_ack_wait_seconds: float) -> None:
         self._bus = bus
+        self._replicas = replicas
         self._catalogue = catalogue
         self._result_ack_wait_seconds = result_ack_wait_seconds
 
@@ -79,7 +81,7 @@ class Topology:
         """
         try:
             for stream in STREAMS:
-                await self._ensure_stream(stream)
+                await self._ensure_stream(stream.evolve(num_replicas=self._replicas))
             await self._ensure_consumer(
                 subjects.RESULTS_STREAM,
                 ConsumerConfig(

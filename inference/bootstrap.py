@@ -131,7 +131,11 @@ class Worker:
         starting = [
             asyncio.ensure_future(self._load()),
             asyncio.ensure_future(
-                self._bus.connect(self._settings.nats_url.get_secret_value(), name=f"easel-worker {self._name}")
+                self._bus.connect(
+                    self._settings.nats_url.get_secret_value(),
+                    name=f"easel-worker {self._name}",
+                    ca_file=self._settings.nats_ca_file,
+                )
             ),
             asyncio.ensure_future(self._store.ensure_bucket()),
         ]

@@ -8,9 +8,10 @@ from easel.embedded.folder import DataFolder, write_private
 from easel.embedded.ports import HOST
 from easel.embedded.process import Process, clean_environment
 from easel.embedded.wheels import script
+from easel.permissions import PERMISSIONS
 
-User = Literal["gateway", "worker"]
-USERS: tuple[User, ...] = ("gateway", "worker")
+User = Literal["gateway", "worker", "operator"]
+USERS: tuple[User, ...] = ("gateway", "worker", "operator")
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 MAX_MEMORY_STORE_BYTES = 256 * 1024 * 1024
@@ -18,7 +19,7 @@ ANSWER_TIMEOUT_SECONDS = 2.0
 
 
 class Nats(Process):
-    """NATS with JetStream, and a user for each of the two services."""
+    """NATS with JetStream, a user for each of the two services, who may do what it needs, and one who may do all."""
 
     def __init__(self, *, folder: DataFolder, port: int) -> None:
         super().__init__("nats", folder=folder)
@@ -92,5 +93,11 @@ class Nats(Process):
             "server_name": self._server_name,
             "max_payload": MAX_PAYLOAD_BYTES,
             "jetstream": jetstream,
-            "authorization": {"users": [{"user": user, "password": self._passwords[user]} for user in USERS]},
+            "authorization": {
+                "users": [{"user": user, "password": self._passwords[user], **_permissions_of(user)} for user in USERS]
+            },
         }
+
+
+def _permissions_of(user: User) -> Mapping[str, object]:
+    return {"permissions": PERMISSIONS[user].to_config()} if user in PERMISSIONS else {}

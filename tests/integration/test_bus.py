@@ -36,7 +36,7 @@ async def nats(tmp_path: Path) -> AsyncIterator[Nats]:
 @pytest.fixture
 async def bus(nats: Nats) -> AsyncIterator[Bus]:
     bus = Bus()
-    await bus.connect(nats.url("gateway"), name="test")
+    await bus.connect(nats.url("operator"), name="test")
     yield bus
     await bus.close()
 
@@ -158,7 +158,7 @@ async def test_while_the_server_is_away_everything_fails_and_nothing_comes_later
 async def test_it_connects_as_soon_as_there_is_a_server(nats: Nats) -> None:
     await nats.stop()
     bus = Bus()
-    connecting = asyncio.create_task(bus.connect(nats.url("gateway"), name="early"))
+    connecting = asyncio.create_task(bus.connect(nats.url("operator"), name="early"))
     await asyncio.wait([connecting], timeout=0.3)
     assert not connecting.done()
     await nats.start()

@@ -43,7 +43,7 @@ async def test_streams_that_are_missing_and_those_that_are_there(servers: Server
     nats, jetstream = await check_nats(settings(servers), with_streams=True)
     assert (nats.verdict, jetstream.verdict) == (Verdict.OK, Verdict.WARN)
     assert "EASEL_TASKS" in jetstream.found
-    await Topology(bus, NoModels(), result_ack_wait_seconds=10).ensure()  # type: ignore[arg-type]
+    await Topology(bus, NoModels(), replicas=1, result_ack_wait_seconds=10).ensure()  # type: ignore[arg-type]
     _, jetstream = await check_nats(settings(servers), with_streams=True)
     assert jetstream.verdict is Verdict.OK
     await bus.close()

@@ -72,7 +72,7 @@ async def remember(servers: Servers, value: str) -> None:
     async with await psycopg.AsyncConnection.connect(servers.postgres.url) as connection:
         await connection.execute("CREATE TABLE IF NOT EXISTS note (value text)")
         await connection.execute("INSERT INTO note VALUES (%s)", [value])
-    client = await nats.connect(servers.nats.url("gateway"))
+    client = await nats.connect(servers.nats.url("operator"))
     await client.jetstream().add_stream(name="NOTES", subjects=["notes"])
     await client.jetstream().publish("notes", value.encode())
     await client.close()
@@ -85,7 +85,7 @@ async def recall(servers: Servers) -> list[str]:
     async with await psycopg.AsyncConnection.connect(servers.postgres.url) as connection:
         row = await (await connection.execute("SELECT max(value) FROM note")).fetchone()
     assert row is not None
-    client = await nats.connect(servers.nats.url("worker"))
+    client = await nats.connect(servers.nats.url("operator"))
     message = await client.jetstream().get_last_msg("NOTES", "notes")
     await client.close()
     response = await asyncio.to_thread(s3_client(servers).get_object, BUCKET, "note")
@@ -163,7 +163,7 @@ async def test_killed_servers_come_back_on_their_ports_with_their_data(own: Serv
 async def test_a_wiped_nats_is_empty_and_serves(own: Servers) -> None:
     await remember(own, "c")
     await own.nats.wipe()
-    client = await nats.connect(own.nats.url("worker"))
+    client = await nats.connect(own.nats.url("operator"))
     assert await client.jetstream().streams_info() == []
     await client.close()
 

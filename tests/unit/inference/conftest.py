@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from easel.bus import Bus
 from easel.embedded.folder import DataFolder
-from easel.embedded.nats import Nats
+from easel.embedded.nats import Nats, User
 from easel.embedded.ports import PortBlock
 from easel.embedded.s3 import S3
 from inference import models
@@ -80,13 +80,13 @@ async def s3(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S3]:
 
 
 @pytest.fixture
-async def connect(nats: Nats) -> AsyncIterator[Callable[[], Awaitable[Bus]]]:
-    """Open connections to NATS."""
+async def connect(nats: Nats) -> AsyncIterator[Callable[..., Awaitable[Bus]]]:
+    """Open connections to NATS, as a worker or as who may do all that gateways and tests do."""
     async with AsyncExitStack() as open_buses:
 
-        async def connect() -> Bus:
+        async def connect(user: User = "worker") -> Bus:
             bus = Bus()
-            await bus.connect(nats.url("worker"), name="test")
+            await bus.connect(nats.url(user), name="test")
             open_buses.push_async_callback(bus.close)
             return bus
 
@@ -94,15 +94,15 @@ async def connect(nats: Nats) -> AsyncIterator[Callable[[], Awaitable[Bus]]]:
 
 
 @pytest.fixture
-async def bus(connect: Callable[[], Awaitable[Bus]]) -> Bus:
+async def bus(connect: Callable[..., Awaitable[Bus]]) -> Bus:
     """The worker's connection."""
     return await connect()
 
 
 @pytest.fixture
-async def gateway(connect: Callable[[], Awaitable[Bus]]) -> ScriptedGateway:
+async def gateway(connect: Callable[..., Awaitable[Bus]]) -> ScriptedGateway:
     """A gateway that grants what is queued, on streams without a past."""
-    gateway = ScriptedGateway(await connect(), model=MODEL)
+    gateway = ScriptedGateway(await connect("operator"), model=MODEL)
     await gateway.open()
     return gateway
 

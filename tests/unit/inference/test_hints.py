@@ -63,16 +63,16 @@ async def test_an_empty_queue_gives_none_after_a_while(queue: Hints, gateway: Sc
     assert not await queue.pull(1)
 
 
-async def test_an_unreadable_hint_is_taken_off(queue: Hints, gateway: ScriptedGateway, bus: Bus) -> None:
-    await bus.jetstream.publish(subjects.task(MODEL, "unreadable"), b"\xff\xff")
+async def test_an_unreadable_hint_is_taken_off(queue: Hints, gateway: ScriptedGateway) -> None:
+    await gateway.bus.jetstream.publish(subjects.task(MODEL, "unreadable"), b"\xff\xff")
     generation_id = await gateway.queue()
 
     assert (await next_hint(queue)).generation_id == generation_id
     assert await gateway.hints_left() == 1
 
 
-async def test_another_models_hints_are_left_alone(queue: Hints, gateway: ScriptedGateway, bus: Bus) -> None:
-    await bus.publish(subjects.task("another", "x"), CancelNotice())
+async def test_another_models_hints_are_left_alone(queue: Hints, gateway: ScriptedGateway) -> None:
+    await gateway.bus.publish(subjects.task("another", "x"), CancelNotice())
     generation_id = await gateway.queue()
 
     assert (await next_hint(queue)).generation_id == generation_id
