@@ -218,6 +218,7 @@ async def test_the_command_line_works_in_the_gateways_image(
     ).read_text()
 
 
+@pytest.mark.timeout(300)
 async def test_a_worker_draws_for_a_gateway_and_both_stop_in_time(
     services: Mapping[str, Any],
     furnish: Furnish,
