@@ -23,7 +23,7 @@ INSTALLED := .venv/installed
 .PHONY: help
 help: ## List what there is
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-9s %s\n' "$$name" "$$text"; done
+		printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
 demo: install ## Draw PROMPT="a sunset over a beach" with a stack of its own; OUT=castle.png says where to
@@ -50,18 +50,29 @@ evaluate: install ## Measure whether the bundled model draws what it is asked; A
 	@$(BIN)/python -m inference.postcard.evaluate --check $(ARGS)
 
 .PHONY: check
-check: install ## Lint, types, architecture, protos, reference, manifests
+check: install ## Lint, types, architecture, protos, reference, and all that is deployed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	scripts/check-protos
 	scripts/check-reference
-	scripts/check-k8s
+	@$(MAKE) --no-print-directory check-deploy
+
+.PHONY: check-deploy
+check-deploy: check-containers check-k8s check-observe ## Containers, manifests, dashboards and rules
+
+.PHONY: check-containers
+check-containers: install ## Lint the Dockerfiles, compose.yaml and the scripts
+	@scripts/check-containers
 
 .PHONY: check-k8s
 check-k8s: install ## Render k8s/ and validate what Kubernetes would get
 	@scripts/check-k8s
+
+.PHONY: check-observe
+check-observe: install ## Try the rules, and see that dashboards are current
+	@scripts/check-observe
 
 .PHONY: format
 format: install ## Put the code into shape
@@ -75,6 +86,10 @@ proto: install ## Generate easel/v1 and easel/worker/v1 from protos/
 .PHONY: reference
 reference: install ## Write docs/reference anew, from protos, settings, metrics and commands
 	$(BIN)/python -m scripts.reference docs/reference
+
+.PHONY: observe
+observe: install ## Write the dashboards anew, and the rules for Kubernetes
+	$(BIN)/python -m scripts.observe .
 
 .PHONY: pictures
 pictures: install ## Draw the README's pictures anew, from real runs
@@ -94,6 +109,12 @@ lock: ## Choose versions anew, within what pyproject.toml allows; needs uv
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--extra dev --override requirements/overrides.in --no-emit-package torch \
 		--custom-compile-command "make lock" --output-file requirements/lock.txt pyproject.toml requirements/torch.in
+	# What goes into each image: the same versions, and nothing else.
+	for image in gateway:gateway worker:inference; do \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+			--extra $${image#*:} --constraint requirements/lock.txt --override requirements/overrides.in --no-emit-package torch \
+			--custom-compile-command "make lock" --output-file requirements/$${image%:*}.txt \
+			pyproject.toml $$([ $$image = gateway:gateway ] || echo requirements/torch.in) || exit; done
 	for peer in litserve dramatiq; do \
 		uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 			--no-emit-package torch --custom-compile-command "make lock" \
