@@ -60,7 +60,7 @@ check: install ## Lint, types, architecture, protos, reference, and all that is 
 	@$(MAKE) --no-print-directory check-deploy
 
 .PHONY: check-deploy
-check-deploy: check-containers check-k8s check-observe ## Containers, manifests, dashboards and rules
+check-deploy: check-containers check-k8s check-deployment ## Containers, manifests, dashboards and rules
 
 .PHONY: check-containers
 check-containers: install ## Lint the Dockerfiles, compose.yaml and the scripts
@@ -70,9 +70,9 @@ check-containers: install ## Lint the Dockerfiles, compose.yaml and the scripts
 check-k8s: install ## Render k8s/ and validate what Kubernetes would get
 	@scripts/check-k8s
 
-.PHONY: check-observe
-check-observe: install ## Try the rules, and see that dashboards are current
-	@scripts/check-observe
+.PHONY: check-deployment
+check-deployment: install ## Try the rules, and see that dashboards are current
+	@scripts/check-deployment
 
 .PHONY: format
 format: install ## Put the code into shape
@@ -87,9 +87,9 @@ proto: install ## Generate easel/v1 and easel/worker/v1 from protos/
 reference: install ## Write docs/reference anew, from protos, settings, metrics and commands
 	$(BIN)/python -m scripts.reference docs/reference
 
-.PHONY: observe
-observe: install ## Write the dashboards anew, and the rules for Kubernetes
-	$(BIN)/python -m scripts.observe .
+.PHONY: deployment
+deployment: install ## Write the dashboards anew, the rules for Kubernetes, and the permissions for NATS
+	$(BIN)/python -m scripts.deployment .
 
 .PHONY: pictures
 pictures: install ## Draw the README's pictures anew, from real runs

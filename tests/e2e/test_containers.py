@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ import pytest
 import urllib3
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from easel.bus import address_of
 from easel.client import Client, GenerationSpec
 from easel.embedded import Servers
 from easel.embedded.folder import DataFolder
@@ -253,7 +255,7 @@ class ComposeNats(Nats):
         super().__init__(folder=folder, port=port)
         self._service = service
         self._server_name = "easel"
-        self._passwords = {
+        self._passwords |= {
             "gateway": compose.SECRETS["NATS_GATEWAY_PASSWORD"],
             "worker": compose.SECRETS["NATS_WORKER_PASSWORD"],
         }
@@ -262,9 +264,11 @@ class ComposeNats(Nats):
     def argv(self) -> list[str]:
         config, data = sorted(self._service["volumes"], key=lambda mount: str(mount["type"]))
         # Its data lie elsewhere, which is all that cannot be said on the command line.
-        here = self.folder.path / "here.conf"
-        here.write_text(Path(config["source"]).read_text().replace(f" {data['target']}\n", f" '{self.store}'\n"))
-        program, *arguments = (str(here) if word == config["target"] else word for word in self._service["command"])
+        here = self.folder.path / "configuration"
+        shutil.copytree(config["source"], here, dirs_exist_ok=True)
+        main = here / "nats.conf"
+        main.write_text(main.read_text().replace(f" {data['target']}\n", f" '{self.store}'\n"))
+        program, *arguments = (word.replace(config["target"], str(here)) for word in self._service["command"])
         ports = ["--addr", "127.0.0.1", "--port", str(self.port), "--http_port", str(self.monitoring_port)]
         return [str(script(program)), *arguments, *ports]
 
@@ -298,7 +302,7 @@ async def test_nats_takes_the_passwords_of_both_and_no_other(services: Mapping[s
         await server.start()
         users: tuple[User, ...] = ("gateway", "worker")
         for user in users:
-            client = await nats.connect(server.url(user))
+            client = await nats.connect(**address_of(server.url(user), ca_file=""))
             assert (await client.jetstream().account_info()).streams == 0
             assert client.max_payload == 8 * 1024 * 1024
             await client.close()

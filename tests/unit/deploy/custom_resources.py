@@ -1,6 +1,6 @@
 """As much of KEDA's and of the Prometheus operator's resources as Easel uses; whatever else is misspelled."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -96,3 +96,15 @@ class PodMonitor(Strict):
     kind: Literal["PodMonitor"]
     metadata: Metadata
     spec: PodMonitorSpec
+
+
+class PrometheusRuleSpec(Strict):
+    #: What `promtool` has looked at.
+    groups: list[Any] = Field(min_length=1)
+
+
+class PrometheusRule(Strict):
+    api_version: Literal["monitoring.coreos.com/v1"]
+    kind: Literal["PrometheusRule"]
+    metadata: Metadata
+    spec: PrometheusRuleSpec

@@ -346,9 +346,8 @@ def test_each_has_its_own_user_on_nats(name: str, services: Mapping[str, Any]) -
 
 
 def test_the_settings_of_easel_env_reach_both(tmp_path: Path) -> None:
-    for file in ("compose.yaml", "compose/nats.conf"):
-        (tmp_path / file).parent.mkdir(exist_ok=True)
-        shutil.copy(REPOSITORY / file, tmp_path / file)
+    shutil.copy(REPOSITORY / "compose.yaml", tmp_path)
+    shutil.copytree(REPOSITORY / "compose", tmp_path / "compose")
     (tmp_path / "easel.env").write_text("EASEL_LOG_FORMAT=json\nEASEL_DRAIN_GRACE_SECONDS=3600\n")
     done = compose.run("config", "--format", "json", folder=tmp_path)
     services = yaml.safe_load(done.stdout)["services"]

@@ -13,8 +13,9 @@ from easel import __version__
 from easel.settings import Settings, split_address
 from gateway.settings import GatewaySettings
 from inference.settings import WorkerSettings
-from tests.unit.deploy.custom_resources import PodMonitor, ScaledObject
+from tests.unit.deploy.custom_resources import PodMonitor, PrometheusRule, ScaledObject
 from tests.unit.deploy.manifests import EVERYWHERE, K8S, OWN_NAMESPACE, WORKLOADS, Network, Peer, Pod, Rendered
+from tests.unit.observe.expressions import RULES, recorded
 
 OVERLAYS = ("dev", "production", "gpu")
 SETTINGS: Mapping[str, type[Settings]] = {
@@ -22,8 +23,6 @@ SETTINGS: Mapping[str, type[Settings]] = {
     "worker": WorkerSettings,
     "migrate": GatewaySettings,
 }
-#: Settings that the manifests use and the services are about to have.
-COMING = {"EASEL_NATS_CA_FILE", "EASEL_S3_CA_FILE", "EASEL_STREAM_REPLICAS"}
 #: Variables of libraries.
 FOREIGN = {"HF_HOME"}
 #: What operations.md asks of whoever kills what does not stop.
@@ -187,7 +186,7 @@ def test_every_container_says_what_it_takes(rendered: Rendered) -> None:
 def test_what_is_set_is_a_setting(rendered: Rendered) -> None:
     for pod in easel_pods(rendered):
         known = {f"EASEL_{field.upper()}" for field in SETTINGS[pod.component].model_fields}
-        assert rendered.environment(pod).keys() <= known | COMING | FOREIGN, pod.name
+        assert rendered.environment(pod).keys() <= known | FOREIGN, pod.name
 
 
 def test_the_services_take_their_settings(rendered: Rendered, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,6 +472,17 @@ def test_prometheus_reads_both_services(live: Rendered) -> None:
         (endpoint,) = monitor.spec.pod_metrics_endpoints
         read[component] = (live.pods[component].port(endpoint.port), endpoint.path)
     assert read == {"gateway": (GATEWAY_METRICS, "/metrics"), "worker": (WORKER_METRICS, "/metrics")}
+
+
+def test_prometheus_gets_the_rules_that_are_tested(live: Rendered) -> None:
+    (manifest,) = live.of_kind("PrometheusRule")
+    groups = PrometheusRule.model_validate(manifest).spec.groups
+    assert groups == yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+
+
+def test_workers_are_scaled_by_a_rule_that_there_is(scaling: ScaledObject) -> None:
+    (trigger,) = scaling.spec.triggers
+    assert trigger.metadata.query.partition("{")[0] in {rule["record"] for rule in recorded()}
 
 
 @pytest.fixture

@@ -113,6 +113,6 @@ def test_every_alert_is_seen_to_fire_in_a_test() -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus is not installed here")
 def test_prometheus_takes_them_and_they_fire_when_they_should() -> None:
     done = subprocess.run(
-        [REPOSITORY / "scripts" / "check-observe"], check=False, capture_output=True, text=True, cwd=REPOSITORY
+        [REPOSITORY / "scripts" / "check-deployment"], check=False, capture_output=True, text=True, cwd=REPOSITORY
     )
     assert done.returncode == 0, done.stdout + done.stderr

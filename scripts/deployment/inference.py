@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scripts.observe.panels import Panel, Query, Row, dashboard, quantiles
+from scripts.deployment.panels import Panel, Query, Row, dashboard, quantiles
 
 MODEL = 'model=~"$model"'
 
