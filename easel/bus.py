@@ -36,10 +36,21 @@ class _Listener:
     callback: Callable[[Msg], Awaitable[None]]
 
 
-class _Client(Client):
-    """nats-py's client, whose requests can always be cancelled."""
+class PatientClient(Client):
+    """nats-py's client, whose requests can always be cancelled, and which gets over a handshake that failed."""
+
+    async def _process_connect_init(self) -> None:
+        try:
+            await super()._process_connect_init()
+        except Exception:
+            # It would wait for the connection to be closed, and after a TLS handshake that failed nobody tells it so.
+            if self._transport is not None:
+                self._transport.close()  # type: ignore[no-untyped-call]
+                self._transport = None
+            raise
 
     async def request(self, *arguments: Any, **options: Any) -> Msg:
+        """Ask, and wait for the answer."""
         # It waits with asyncio.wait_for, which in Python 3.11 takes no notice of a cancellation that comes together
         # with the answer: whoever asks again and again would never end.
         task = asyncio.current_task()
@@ -63,7 +74,7 @@ class Bus:
     """
 
     def __init__(self) -> None:
-        self._client = _Client()
+        self._client = PatientClient()
         self._connect_callbacks: list[Callable[[], None]] = []
         self._listeners: dict[_Listener, Subscription | None] = {}
         self._connected_since: float | None = None
@@ -240,7 +251,7 @@ class Bus:
             return
         self._connected_since = None
         logger.error("NATS closed the connection; connecting anew", action="bus_closed")
-        self._client = _Client()
+        self._client = PatientClient()
         self._opening = asyncio.create_task(self._open())
 
     async def _on_error(self, error: Exception) -> None:

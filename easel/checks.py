@@ -19,10 +19,9 @@ import nats.errors
 import nats.js.errors
 import urllib3.exceptions
 from minio.error import MinioException, S3Error
-from nats.aio.client import Client as NatsClient
 
 from easel import objects, subjects
-from easel.bus import address_of
+from easel.bus import PatientClient, address_of
 from easel.finding import NOBODY_LISTENS, Finding, Verdict, no_answer
 from easel.settings import Settings
 
@@ -46,7 +45,7 @@ async def check_nats(settings: Settings, *, with_streams: bool) -> list[Finding]
     async def keep(error: Exception) -> None:
         errors.append(error)
 
-    client = NatsClient()
+    client = PatientClient()
     try:
         # Its own limits hold for each of many tries.
         async with asyncio.timeout(TIMEOUT_SECONDS):
@@ -73,7 +72,7 @@ async def check_storage(settings: Settings) -> list[Finding]:
     return await asyncio.to_thread(lambda: list(judge_storage(settings)))
 
 
-async def _check_streams(client: NatsClient) -> list[Finding]:
+async def _check_streams(client: PatientClient) -> list[Finding]:
     jetstream = client.jetstream(timeout=TIMEOUT_SECONDS)
     missing = []
     for stream in STREAMS:
