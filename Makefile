@@ -109,7 +109,7 @@ lock: ## Choose versions anew, within what pyproject.toml allows; needs uv
 	uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--extra dev --override requirements/overrides.in --no-emit-package torch \
 		--custom-compile-command "make lock" --output-file requirements/lock.txt pyproject.toml requirements/torch.in
-	# What goes into each image: the same versions, and nothing else.
+	@# What goes into each image: the same versions, and nothing else.
 	for image in gateway:gateway worker:inference; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 			--extra $${image#*:} --constraint requirements/lock.txt --override requirements/overrides.in --no-emit-package torch \
@@ -117,7 +117,7 @@ lock: ## Choose versions anew, within what pyproject.toml allows; needs uv
 			pyproject.toml $$([ $$image = gateway:gateway ] || echo requirements/torch.in) || exit; done
 	for peer in litserve dramatiq; do \
 		uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate \
-			--no-emit-package torch --custom-compile-command "make lock" \
+			--override requirements/overrides.in --no-emit-package torch --custom-compile-command "make lock" \
 			--output-file bench/peers/$$peer.txt bench/peers/$$peer.in requirements/torch.in || exit; done
 
 .PHONY: clean
