@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.js import JetStreamContext
 
+from easel import tracing
 from easel.permissions import inbox_of
 
 RECONNECT_WAIT_SECONDS = 0.25
@@ -146,12 +147,15 @@ class Bus:
     async def publish(self, subject: str, message: Message, *, message_id: str | None = None) -> None:
         """Store a message in the stream of its subject and wait until JetStream says so.
 
+        The span in which that is done goes along in a header.
+
         Raises:
             BusUnavailable: JetStream did not say so in time; the message may have been stored all the same.
         """
-        headers = {"Nats-Msg-Id": message_id} if message_id else None
+        headers = {"Nats-Msg-Id": message_id, tracing.HEADER: tracing.current()}
+        given = {name: value for name, value in headers.items() if value}
         try:
-            await self.jetstream.publish(subject, message.SerializeToString(), headers=headers)
+            await self.jetstream.publish(subject, message.SerializeToString(), headers=given or None)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
             raise BusUnavailable(f"not stored on {subject}: {_describe(error)}") from error
 
@@ -260,6 +264,11 @@ class Bus:
         self._told = self._connected_since is None
         level = "WARNING" if waits_first_time else "DEBUG"
         logger.log(level, "NATS: {}", _describe(error), action="bus_error")
+
+
+def trace_of(message: Msg) -> str:
+    """Read the span in which a message was published; empty without one."""
+    return (message.headers or {}).get(tracing.HEADER, "")
 
 
 def address_of(url: str, *, ca_file: str) -> Mapping[str, Any]:

@@ -93,9 +93,13 @@ def annotate(**fields: object) -> None:
     _context.set({**(_context.get() or {}), **fields})
 
 
+class Redacted(Exception):
+    """Stands in for an error whose message may quote a prompt; says of which type it was."""
+
+
 def without_message(error: BaseException) -> BaseException:
     """Stand in for an error with its traceback alone, where a prompt may stand in the message."""
-    return Exception(f"{type(error).__name__} (the client got its message)").with_traceback(error.__traceback__)
+    return Redacted(f"{type(error).__name__} (the client got its message)").with_traceback(error.__traceback__)
 
 
 def _add_context(record: "Record") -> None:

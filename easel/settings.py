@@ -2,6 +2,7 @@
 
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -9,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from easel import crash, logs
+from easel import crash, logs, reporting, tracing
 from easel.crash import CrashPoint
 from easel.environment import ENV_FILE
 
@@ -89,6 +90,14 @@ class Settings(BaseSettings):
     log_retention: str = Field(
         "7 days", description="How long old log files are kept, or how many of them; for ever when empty."
     )
+    traces_endpoint: str = Field(
+        "", description="Where traces are sent, as OTLP over gRPC, such as `http://collector:4317`; nowhere when empty."
+    )
+    traces_ratio: float = Field(
+        1.0, ge=0, le=1, description="Which share of the traces that begin here is recorded; clients decide on theirs."
+    )
+    sentry_dsn: SecretStr = Field(SecretStr(""), description="Where Sentry takes errors; nothing is sent when empty.")
+    sentry_environment: str = Field("production", description="The environment that Sentry shows.")
     testing: bool = Field(False, description="For tests: whether `crash_at` is heeded.")
     crash_at: CrashPoint | None = Field(None, description="For tests: where this process dies, as by kill -9.")
 
@@ -154,6 +163,33 @@ class Settings(BaseSettings):
             )
         except OSError as error:
             raise Misconfigured("log_file", f"cannot write {self.log_file}: {error.strerror or error}") from error
+
+    def start_telemetry(self, *, service: str) -> Callable[[], None]:
+        """Have this process send traces and errors as the settings say; after `configure_logs`.
+
+        Returns:
+            What is to be called at the end: it sends what is left, for which it may take some seconds.
+
+        Raises:
+            Misconfigured: what sends them is not installed, or the DSN is none.
+        """
+        closing = []
+        if self.traces_endpoint:
+            try:
+                closing.append(tracing.configure(self.traces_endpoint, service=service, ratio=self.traces_ratio))
+            except tracing.TracesUnavailable as error:
+                raise Misconfigured("traces_endpoint", str(error)) from error
+        if dsn := self.sentry_dsn.get_secret_value():
+            try:
+                closing.append(reporting.configure(dsn, service=service, environment=self.sentry_environment))
+            except reporting.ReportingUnavailable as error:
+                raise Misconfigured("sentry_dsn", str(error)) from error
+
+        def close() -> None:
+            for each in closing:
+                each()
+
+        return close
 
     def arm_crash_point(self) -> None:
         """Have this process die where a test wants it to; without `testing` nothing does."""

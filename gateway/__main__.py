@@ -24,11 +24,15 @@ def main(arguments: list[str]) -> int:
     try:
         settings.configure_logs(service="gateway")
         settings.arm_crash_point()
-        if arguments:
-            schema.migrate(settings.database_url.get_secret_value())
-        else:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(serve(settings))
+        close_telemetry = settings.start_telemetry(service="gateway")
+        try:
+            if arguments:
+                schema.migrate(settings.database_url.get_secret_value())
+            else:
+                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                    runner.run(serve(settings))
+        finally:
+            close_telemetry()
     except Misconfigured as error:
         print(error, file=sys.stderr)
         return 2

@@ -7,7 +7,7 @@ from typing import Any
 
 from loguru import logger
 
-from easel import crash
+from easel import crash, tracing
 from easel.crash import CrashPoint
 from easel.logs import annotate
 from easel.v1.generation_pb2 import GenerationSpec
@@ -156,6 +156,7 @@ class Acceptance:
     def _accepted(self, generation: Generation) -> Generation:
         crash.reach(CrashPoint.AFTER_COMMIT)
         annotate(generation_id=generation.id)
+        tracing.annotate(generation_id=generation.id)
         logger.info("accepted", action="accept", model=generation.model)
         self._metrics.accepted.labels(model=generation.model).inc()
         self._nudge_dispatch()
@@ -172,6 +173,7 @@ def _to_record(request: CheckedRequest) -> NewGeneration:
         spec=request.spec,
         resolved_spec=request.resolved_spec,
         retried_from=request.retried_from,
+        trace_parent=tracing.current(),
     )
 
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from loguru import logger
+from opentelemetry.trace import SpanKind
 
-from easel import crash, subjects
+from easel import crash, subjects, tracing
 from easel.bus import Bus, BusUnavailable
 from easel.crash import CrashPoint
 from easel.worker.v1.task_pb2 import TaskHint
@@ -51,10 +52,14 @@ class Dispatcher:
     async def _publish_one(self, hint: DueHint) -> DueHint | None:
         """Publish one hint; give it back if that failed."""
         subject = subjects.task(hint.model, hint.generation_id)
+        producing = tracing.span(
+            "publish hint", parent=hint.trace_parent, kind=SpanKind.PRODUCER, generation_id=hint.generation_id
+        )
         async with self._slots:
             try:
                 # Without a message id: publishing again replaces the hint, and must not be taken for a duplicate.
-                await self._bus.publish(subject, TaskHint(generation_id=hint.generation_id))
+                with producing:
+                    await self._bus.publish(subject, TaskHint(generation_id=hint.generation_id))
             except BusUnavailable:
                 return hint
         crash.reach(CrashPoint.AFTER_PUBLISH)

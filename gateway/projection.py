@@ -9,10 +9,11 @@ import nats.js.errors
 from loguru import logger
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
+from opentelemetry.trace import Span, SpanKind
 from sqlalchemy import text
 
-from easel import subjects
-from easel.bus import Bus, BusUnavailable
+from easel import subjects, tracing
+from easel.bus import Bus, BusUnavailable, trace_of
 from easel.logs import annotate
 from easel.worker.v1.result_pb2 import Result
 from gateway.bucket import StorageUnavailable
@@ -87,7 +88,15 @@ class Projection:
 
     async def _take(self, message: Msg) -> None:
         try:
-            await self._commit(read_result(message.data))
+            result = read_result(message.data)
+            with tracing.span(
+                "commit result",
+                parent=trace_of(message),
+                kind=SpanKind.CONSUMER,
+                generation_id=result.generation_id,
+                attempt=result.attempt,
+            ) as span:
+                await self._commit(result, span)
         except (BusUnavailable, DatabaseUnavailable):
             raise
         except StorageUnavailable as error:
@@ -110,10 +119,14 @@ class Projection:
             with contextlib.suppress(nats.errors.Error):  # taken already; else it comes again by itself, only later
                 await message.nak(delay=PUT_BACK_SECONDS)
 
-    async def _commit(self, result: Result) -> None:
+    async def _commit(self, result: Result, span: Span) -> None:
         annotate(generation_id=result.generation_id, attempt=result.attempt)
         change = await self._results.commit(result)
         self._metrics.results.labels(outcome=_outcome(change)).inc()
+        span.set_attribute("easel.outcome", _outcome(change))
+        if change is not None:
+            # From here on watchers see it.
+            span.add_event("announced", {"easel.state": change.state, "easel.revision": change.revision})
         if change is None:
             logger.info("a result came too late and changes nothing", action="late_result")
 

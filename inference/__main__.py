@@ -27,10 +27,14 @@ def main(arguments: list[str], *, model: ModelSource | None = None) -> int:
     try:
         settings.configure_logs(service="worker")
         settings.arm_crash_point()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            if arguments:
-                return runner.run(fleet.run(arguments[1], settings))
-            runner.run(bootstrap.run(settings, model=model))
+        close_telemetry = settings.start_telemetry(service="worker")
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                if arguments:
+                    return runner.run(fleet.run(arguments[1], settings))
+                runner.run(bootstrap.run(settings, model=model))
+        finally:
+            close_telemetry()
     except (Misconfigured, fleet.NoDevices) as error:
         print(error, file=sys.stderr)
         return 2

@@ -8,8 +8,9 @@ from types import MappingProxyType
 
 from google.protobuf.duration_pb2 import Duration
 from loguru import logger
+from opentelemetry.trace import Span
 
-from easel import crash, logs
+from easel import crash, logs, tracing
 from easel.bus import Bus
 from easel.crash import CrashPoint
 from easel.failures import make_failure
@@ -126,6 +127,10 @@ class Attempt:
 
     async def run(self) -> None:
         """Live through the attempt to its end."""
+        with tracing.span("attempt", generation_id=self.generation_id, attempt=self.number) as span:
+            await self._run(span)
+
+    async def _run(self, span: Span) -> None:
         logs.annotate(generation_id=self.generation_id, attempt=self.number)
         logger.info("started", action="attempt_start")
         metrics = self._workshop.metrics
@@ -135,8 +140,10 @@ class Attempt:
             result = await self._deliver(await self._outcome())
         except asyncio.CancelledError:
             metrics.count_attempt(DROPPED)
+            tracing.fail(span, DROPPED)
             raise
         if result.HasField("failure"):
+            tracing.fail(span, FailureReason.Name(result.failure.reason))
             metrics.count_attempt(FAILED, reason=result.failure.reason)
         else:
             metrics.count_attempt(SUCCEEDED)
@@ -176,11 +183,12 @@ class Attempt:
 
     async def _draw(self) -> Finished | Failure:
         drawing = self._workshop.engine.draw(to_request(self._task))
-        steps_done = 0
+        steps_done, stages = 0, tracing.Stages()
         try:
             async for event in drawing:
                 match event:
                     case PhaseStarted(phase=phase):
+                        stages.enter(phase.value)
                         await self._enter(phase)
                     case Stepped():
                         self._workshop.metrics.count_steps(event.step - steps_done, seconds=event.seconds)
@@ -198,6 +206,7 @@ class Attempt:
             raise RuntimeError("the engine stopped what nobody had cancelled")
         finally:
             drawing.cancel()
+            stages.end()
             self._previews.close()
             self.engine_phase = None
             self._free_slot()
@@ -229,7 +238,7 @@ class Attempt:
         spec = self._task.spec
         file = await self._workshop.encoder.encode(pixels, spec.output, parameters=_parameters(spec, index=index))
         key = f"{self._task.object_prefix}{index}.{file.extension}"
-        with self._workshop.metrics.upload(size_bytes=len(file.data)):
+        with tracing.span("upload", index=index), self._workshop.metrics.upload(size_bytes=len(file.data)):
             await self._workshop.store.put(key, file)
         return StoredImage(object_key=key, image=_image(file, index=index, seed=spec.seed + index))
 

@@ -6,8 +6,9 @@ import uuid
 from collections.abc import Callable
 
 from loguru import logger
+from opentelemetry.trace import Span, SpanKind
 
-from easel import crash
+from easel import crash, tracing
 from easel.bus import BusUnavailable
 from easel.crash import CrashPoint
 from easel.worker.v1.claim_pb2 import ClaimAnswer, ClaimResponse
@@ -69,12 +70,20 @@ class Claims:
                         group.create_task(self._claim(hint, stop))
 
     async def _claim(self, hint: Hint, stop: asyncio.Event) -> None:
+        # An attempt that is granted begins in here, and so belongs to the same trace.
+        with tracing.span(
+            "claim", parent=hint.trace_parent, kind=SpanKind.CONSUMER, generation_id=hint.generation_id
+        ) as span:
+            await self._ask_and_settle(hint, stop, span)
+
+    async def _ask_and_settle(self, hint: Hint, stop: asyncio.Event, span: Span) -> None:
         generation_id, claim_id = hint.generation_id, str(uuid.uuid4())
         response = await self._ask(generation_id, claim_id=claim_id)
         if response is None:
             await hint.put_back(delay_seconds=HINT_AGAIN_SECONDS)
             self._close(generation_id, await self._insist(generation_id, claim_id=claim_id, stop=stop))
             return
+        span.set_attribute("easel.answer", name_of(response.answer))
         # Before the hint is acknowledged, so that none is that nobody has taken.
         self._close(generation_id, response)
         if response.answer == ClaimAnswer.CLAIM_ANSWER_GRANTED:

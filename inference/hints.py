@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from easel import subjects
-from easel.bus import Bus, BusUnavailable
+from easel.bus import Bus, BusUnavailable, trace_of
 from easel.worker.v1.task_pb2 import TaskHint
 
 #: A pull ends after so long, since it must never be cancelled: the server would send the next hint into the void.
@@ -32,6 +32,8 @@ class Hint:
     def __init__(self, message: Msg, *, generation_id: str) -> None:
         self._message = message
         self.generation_id = generation_id
+        #: The span in which it was published; none when empty.
+        self.trace_parent = trace_of(message)
 
     async def settle(self) -> None:
         """Take it off the queue for good.

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from loguru import logger
+from opentelemetry.trace import Span
 
+from easel import tracing
 from easel.logs import annotate
 from gateway.api.statuses import to_status
 from gateway.errors import Error, SlowReader
@@ -83,7 +85,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(request: Any, context: "Context") -> Any:
             _begin(method)
-            with meter.measure(context):
+            with tracing.serve(method, _metadata_of(context)) as span, meter.measure(context, span):
                 try:
                     async with turns.take(owner.get()) if turns else nullcontext():
                         return await behaviour(request, context)
@@ -97,7 +99,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def call(request: Any, context: "Context") -> None:
             _begin(method)
-            with meter.measure(context):
+            with tracing.serve(method, _metadata_of(context)) as span, meter.measure(context, span):
                 # Before the first response, and not with it: no status can be sent while metadata is on its way.
                 await context.send_initial_metadata(())
                 try:
@@ -133,7 +135,7 @@ class _Meter:
         self._seconds = metrics.rpc_seconds.labels(method=self._method)
 
     @contextmanager
-    def measure(self, context: "Context") -> Iterator[None]:
+    def measure(self, context: "Context", span: Span) -> Iterator[None]:
         """Count a call once it ends, however it does."""
         began = time.perf_counter()
         code = grpc.StatusCode.UNKNOWN
@@ -145,8 +147,14 @@ class _Meter:
             code = context.code() or _why_cancelled(context)
             raise
         finally:
+            span.set_attribute("rpc.grpc.status_code", code.value[0])
             self._rpcs.labels(method=self._method, code=code.name).inc()
             self._seconds.observe(time.perf_counter() - began)
+
+
+def _metadata_of(context: "Context") -> Mapping[str, str]:
+    """Read what a client sent along, as far as it is text."""
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
 
 
 def _why_cancelled(context: "Context") -> grpc.StatusCode:

@@ -30,6 +30,8 @@ class NewGeneration:
     spec: GenerationSpec
     resolved_spec: GenerationSpec
     retried_from: str | None = None
+    #: The span in which it is accepted; none when empty.
+    trace_parent: str = ""
 
     def as_row(self, position: int) -> Json:
         """Write what the record gets to know of it, with its place among those sent together."""
@@ -43,6 +45,7 @@ class NewGeneration:
             "spec": to_json(self.spec),
             "resolved_spec": to_json(self.resolved_spec),
             "retried_from": self.retried_from,
+            "trace_parent": self.trace_parent or None,
         }
 
     def accepted(self, row: Mapping[Any, Any]) -> Generation:
@@ -156,12 +159,12 @@ _CREATE = text("""
         SELECT uuidv7() AS id, *
         FROM jsonb_to_recordset(CAST(:sent AS jsonb)) AS sent (
             position integer, owner text, request_id text, model text, priority integer, timeout_seconds float8,
-            spec jsonb, resolved_spec jsonb, retried_from uuid
+            spec jsonb, resolved_spec jsonb, retried_from uuid, trace_parent text
         )
     ), created AS (
         INSERT INTO generations
-            (id, owner, request_id, model, priority, spec, resolved_spec, retried_from, deadline_time)
-        SELECT id, owner, request_id, model, priority, spec, resolved_spec, retried_from,
+            (id, owner, request_id, model, priority, spec, resolved_spec, retried_from, trace_parent, deadline_time)
+        SELECT id, owner, request_id, model, priority, spec, resolved_spec, retried_from, trace_parent,
                now() + make_interval(secs => timeout_seconds)
         FROM sent ORDER BY owner, request_id
         ON CONFLICT (owner, request_id) DO NOTHING

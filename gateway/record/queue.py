@@ -22,6 +22,8 @@ class DueHint:
     model: str
     #: Since it was accepted.
     age: timedelta
+    #: The span that accepted it; none when empty.
+    trace_parent: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ _MARK_DISPATCHED = text("""
         ) AS first
     )
     UPDATE generations SET dispatched_time = now() WHERE id = ANY(ARRAY(SELECT id FROM due))
-    RETURNING id AS generation_id, model, now() - create_time AS age
+    RETURNING id AS generation_id, model, now() - create_time AS age, coalesce(trace_parent, '') AS trace_parent
 """)
 
 _UNMARK_DISPATCHED = text("""

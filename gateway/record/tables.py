@@ -57,6 +57,7 @@ generations = Table(
     Column("phase_times", JSONB, comment="easel.v1.PhaseTimes"),
     Column("failure", JSONB, comment="easel.v1.Failure"),
     Column("retried_from", UUID(as_uuid=False)),
+    Column("trace_parent", Text, comment="the span that accepted it, as W3C writes it; NULL where none was recorded"),
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("start_time", DateTime(timezone=True)),
     Column("end_time", DateTime(timezone=True)),

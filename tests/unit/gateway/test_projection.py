@@ -37,7 +37,7 @@ def projection(subscription: AsyncMock, results: AsyncMock, metrics: Metrics) ->
 
 
 def message(result: Result) -> AsyncMock:
-    return AsyncMock(data=result.SerializeToString())
+    return AsyncMock(data=result.SerializeToString(), headers=None)
 
 
 def change(state: State) -> Change:
