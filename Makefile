@@ -112,7 +112,7 @@ lock: ## Choose versions anew, within what pyproject.toml allows; needs uv
 	@# What goes into each image: the same versions, and nothing else.
 	for image in gateway:gateway worker:inference; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
-			--extra $${image#*:} --extra telemetry --constraint requirements/lock.txt --override requirements/overrides.in --no-emit-package torch \
+			--extra $${image#*:} --extra exporters --constraint requirements/lock.txt --override requirements/overrides.in --no-emit-package torch \
 			--custom-compile-command "make lock" --output-file requirements/$${image%:*}.txt \
 			pyproject.toml $$([ $$image = gateway:gateway ] || echo requirements/torch.in) || exit; done
 	for peer in litserve dramatiq; do \

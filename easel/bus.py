@@ -38,7 +38,17 @@ class _Listener:
 
 
 class PatientClient(Client):
-    """nats-py's client, whose requests can always be cancelled, and which gets over a handshake that failed."""
+    """nats-py's client, whose requests can always be cancelled, and which gets over a handshake that failed.
+
+    Where TLS is asked for, it says nothing to a server that offers none.
+    """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        wants_tls = "tls" in self.options or any(server.uri.scheme == "tls" for server in self._server_pool)
+        if initial_connection and wants_tls and not info.get("tls_required"):
+            # nats-py itself would send the password in the clear.
+            raise nats.errors.Error("nats: the server offers no TLS")
+        await super()._process_info(info, initial_connection)
 
     async def _process_connect_init(self) -> None:
         try:
@@ -278,7 +288,10 @@ def address_of(url: str, *, ca_file: str) -> Mapping[str, Any]:
         OSError: the file cannot be read, or holds no certificates.
     """
     servers = url.split(",")
-    address = {"servers": servers, "inbox_prefix": inbox_of(urlsplit(servers[0]).username or "")}
+    first = urlsplit(servers[0])
+    # What comes without a password is no name but a token, and must not get around.
+    user = first.username if first.username and first.password else ""
+    address = {"servers": servers, "inbox_prefix": inbox_of(user)}
     return {**address, "tls": ssl.create_default_context(cafile=ca_file)} if ca_file else address
 
 

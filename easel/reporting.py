@@ -1,7 +1,8 @@
 """Errors sent to Sentry; off until a DSN is given.
 
 What is logged as an error is sent, with its traceback, the service's version, and the id of the generation that it is
-about. Neither the values of variables nor the messages of exceptions go along: a prompt may stand in them.
+about. Neither the values of variables nor the messages of exceptions go along, nor what libraries log: a prompt may
+stand in them.
 """
 
 import logging
@@ -42,7 +43,7 @@ def configure(dsn: str, *, service: str, environment: str) -> Callable[[], None]
         import sentry_sdk  # noqa: PLC0415  # a tenth of a second
         from sentry_sdk.utils import BadDsn  # noqa: PLC0415
     except ImportError as error:
-        raise ReportingUnavailable("Sentry's SDK is not installed: pip install 'easel[telemetry]'") from error
+        raise ReportingUnavailable("Sentry's SDK is not installed: pip install 'easel[exporters]'") from error
     try:
         sentry_sdk.init(
             dsn=dsn,
@@ -68,12 +69,15 @@ def configure(dsn: str, *, service: str, environment: str) -> Callable[[], None]
             for name in (*CONTEXT_FIELDS, "action"):
                 if (value := record["extra"].get(name, "-")) != "-":
                     scope.set_tag(name, value)
-            scope.set_extra("message", record["message"])
+            scope.set_extra("logger", record["name"])
             error = record["exception"]
             if error is not None and error.value is not None:
                 sentry_sdk.capture_exception(error.value)
-            else:
+            elif "action" in record["extra"]:
                 sentry_sdk.capture_message(record["message"], level="error")
+            else:
+                # A library's own words, which may quote an exception.
+                sentry_sdk.capture_message(f"an error in {record['name']}", level="error")
 
     logger.add(report, level=logging.ERROR, format="{message}", backtrace=False, diagnose=False, catch=True)
     return lambda: sentry_sdk.flush(FLUSH_TIMEOUT_SECONDS)

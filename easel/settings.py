@@ -4,6 +4,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from easel.crash import CrashPoint
 from easel.environment import ENV_FILE
 
 MAX_PORT = 65_535
+#: So long a process that ends goes on sending what is left of traces and errors.
+FLUSH_SECONDS = 3.0
 
 #: loguru's own levels, in either case.
 LogLevel = Annotated[
@@ -128,6 +131,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"cannot read certificates from {file}: {error.strerror or error}") from None
         return file
 
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _is_a_collector(cls, endpoint: str) -> str:
+        url = urlsplit(endpoint)
+        if endpoint and (url.scheme not in ("http", "https") or not url.hostname):
+            raise ValueError("a collector of traces looks like http://host:4317, or https:// with TLS")
+        return endpoint
+
     @field_validator("log_rotation")
     @classmethod
     def _is_a_rotation(cls, rotation: str) -> str:
@@ -164,11 +175,11 @@ class Settings(BaseSettings):
         except OSError as error:
             raise Misconfigured("log_file", f"cannot write {self.log_file}: {error.strerror or error}") from error
 
-    def start_telemetry(self, *, service: str) -> Callable[[], None]:
+    def start_exporters(self, *, service: str) -> Callable[[], None]:
         """Have this process send traces and errors as the settings say; after `configure_logs`.
 
         Returns:
-            What is to be called at the end: it sends what is left, for which it may take some seconds.
+            What is to be called at the end: it sends what is left, as far as that takes no more than some seconds.
 
         Raises:
             Misconfigured: what sends them is not installed, or the DSN is none.
@@ -185,11 +196,17 @@ class Settings(BaseSettings):
             except reporting.ReportingUnavailable as error:
                 raise Misconfigured("sentry_dsn", str(error)) from error
 
-        def close() -> None:
+        def flush() -> None:
             for each in closing:
                 each()
 
-        return close
+        def close() -> None:
+            # On a thread that may stay behind: both SDKs may try for longer than whoever stops us waits.
+            flushing = Thread(target=flush, name="flush", daemon=True)
+            flushing.start()
+            flushing.join(FLUSH_SECONDS)
+
+        return close if closing else lambda: None
 
     def arm_crash_point(self) -> None:
         """Have this process die where a test wants it to; without `testing` nothing does."""

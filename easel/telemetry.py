@@ -75,7 +75,10 @@ class Telemetry:
         while True:
             self.health.event_loop.note()
             for gauge, read in self._sampled:
-                gauge.set(read())
+                try:
+                    gauge.set(read())
+                except Exception:  # noqa: BLE001  # the event loop still turns, which is what the rest lives by
+                    logger.exception("a gauge cannot be read", action="defect")
             await asyncio.sleep(SAMPLE_SECONDS)
 
     def listen(self, address: str) -> int:

@@ -17,9 +17,6 @@ from easel import __version__
 #: The name under which W3C's trace context travels: in metadata of calls, and in headers on NATS.
 HEADER = "traceparent"
 
-#: So long the last spans of a process may take to be sent when it ends.
-FLUSH_TIMEOUT_MS = 3_000
-
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("easel", __version__)
 
@@ -38,7 +35,7 @@ def configure(endpoint: str, *, service: str, ratio: float) -> Callable[[], None
             origin has decided.
 
     Returns:
-        What is to be called at the end, on a thread that may wait: it sends what is left.
+        What is to be called at the end, on a thread that may wait for long: it sends what is left.
 
     Raises:
         TracesUnavailable: OpenTelemetry's SDK is not installed.
@@ -50,17 +47,12 @@ def configure(endpoint: str, *, service: str, ratio: float) -> Callable[[], None
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
         from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio  # noqa: PLC0415
     except ImportError as error:
-        raise TracesUnavailable("OpenTelemetry's SDK is not installed: pip install 'easel[telemetry]'") from error
+        raise TracesUnavailable("OpenTelemetry's SDK is not installed: pip install 'easel[exporters]'") from error
     resource = Resource.create({"service.name": f"easel-{service}", "service.version": __version__})
-    provider = TracerProvider(sampler=ParentBasedTraceIdRatio(ratio), resource=resource)
+    provider = TracerProvider(sampler=ParentBasedTraceIdRatio(ratio), resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
     trace.set_tracer_provider(provider)
-
-    def close() -> None:
-        provider.force_flush(FLUSH_TIMEOUT_MS)
-        provider.shutdown()
-
-    return close
+    return provider.shutdown
 
 
 @contextmanager
@@ -96,9 +88,19 @@ def span(
         yield trace.INVALID_SPAN
         return
     with _tracer.start_as_current_span(
-        name, context=context, kind=kind, attributes=_named(attributes), record_exception=False
+        name,
+        context=context,
+        kind=kind,
+        attributes=_named(attributes),
+        record_exception=False,
+        set_status_on_exception=False,
     ) as begun:
-        yield begun
+        try:
+            yield begun
+        except BaseException as error:
+            # What it says may quote what was asked for.
+            fail(begun, type(error).__name__)
+            raise
 
 
 def annotate(**attributes: str | int) -> None:

@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings.configure_logs(service="gateway")
         settings.arm_crash_point()
-        close_telemetry = settings.start_telemetry(service="gateway")
+        close_exporters = settings.start_exporters(service="gateway")
         try:
             if arguments:
                 schema.migrate(settings.database_url.get_secret_value())
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
                 with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                     runner.run(serve(settings))
         finally:
-            close_telemetry()
+            close_exporters()
     except Misconfigured as error:
         print(error, file=sys.stderr)
         return 2

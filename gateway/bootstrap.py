@@ -163,10 +163,11 @@ class Gateway:
 
         async def count_backlog() -> None:
             await backlog.count(catalogue.models)
-            database_seen.note()
 
         async def refresh_catalogue() -> None:
+            # Over the connections that calls take.
             await catalogue.refresh()
+            database_seen.note()
             metrics.show_models(catalogue.models)
 
         retention = Retention(
@@ -276,9 +277,12 @@ class Gateway:
         logger.info("stopped", action="stopped")
 
     async def _work(self) -> None:
-        await self._wait_for_schema()
-        await self._bus.connect(
-            self._settings.nats_url.get_secret_value(), name="easel-gateway", ca_file=self._settings.nats_ca_file
+        # Side by side, so that each says of itself alone what it waits for.
+        await asyncio.gather(
+            self._wait_for_schema(),
+            self._bus.connect(
+                self._settings.nats_url.get_secret_value(), name="easel-gateway", ca_file=self._settings.nats_ca_file
+            ),
         )
         await self._worker_requests.listen()
         await self._hub.listen()

@@ -44,6 +44,11 @@ class Mailbox:
         self._arrived = asyncio.Event()
         self._closed = False
 
+    def take_heard_at(self) -> float | None:
+        """Say since when there is something to tell the watcher; what is heard of from now on counts anew."""
+        heard_at, self.heard_at = self.heard_at, None
+        return heard_at
+
     def hear_of(self, revision: int) -> None:
         """Take note that the generation has come to a revision."""
         if revision > self.revision:

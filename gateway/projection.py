@@ -106,7 +106,11 @@ class Projection:
         except Exception as error:  # noqa: BLE001
             # What cannot be read or committed never will be: it is stored and taken out of the way, never a stall.
             self._metrics.unreadable_messages.inc()
-            logger.error("an unreadable result was stored: {!r}", error, action="unreadable_result")
+            # What the error says may quote the message, which the table keeps.
+            logger.error(
+                "an unreadable result on {} was stored: {}",
+                message.subject, type(error).__name__, action="unreadable_result",
+            )  # fmt: skip
             parameters = {"subject": message.subject, "data": message.data, "error": str(error)}
             await self._database.execute(_STORE_UNREADABLE, parameters)
             with contextlib.suppress(nats.errors.Error):  # it comes again, and is stored again

@@ -59,25 +59,20 @@ class Watching:
             shown: Progress | None = None
             while not generation.state.is_final or position.revision < generation.revision:
                 reports = await mailbox.wait()
-                shown_state = generation.state
+                shown_state, heard_at = generation.state, mailbox.take_heard_at()
                 changes = await self._transitions(mailbox, position, shown_state, owner=owner)
                 for generation in changes:
                     position = _at(generation, position)
                     mailbox.hear_of(position.revision)
                     yield Sight(position=position, generation=generation)
-                self._time_changes(mailbox, told=len(changes) > 0)
+                if changes and heard_at is not None:
+                    self._metrics.watch_lag_seconds.observe(time.monotonic() - heard_at)
                 for report in reports:
                     if _is_news(report, generation, position):
                         position = replace(position, attempt=report.progress.attempt, sequence=report.sequence)
                         for sight in _sights(report, position, shown=shown):
                             yield sight
                         shown = report.progress
-
-    def _time_changes(self, mailbox: Mailbox, *, told: bool) -> None:
-        """Measure how long the watcher has waited for what it was just told, if it was told anything."""
-        heard_at, mailbox.heard_at = mailbox.heard_at, None
-        if told and heard_at is not None:
-            self._metrics.watch_lag_seconds.observe(time.monotonic() - heard_at)
 
     async def _read(self, position: Position, *, owner: str) -> Generation:
         generation = await self._generations.get_generation(position.generation_id, owner=owner)

@@ -27,14 +27,14 @@ def main(arguments: list[str], *, model: ModelSource | None = None) -> int:
     try:
         settings.configure_logs(service="worker")
         settings.arm_crash_point()
-        close_telemetry = settings.start_telemetry(service="worker")
+        close_exporters = settings.start_exporters(service="worker")
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 if arguments:
                     return runner.run(fleet.run(arguments[1], settings))
                 runner.run(bootstrap.run(settings, model=model))
         finally:
-            close_telemetry()
+            close_exporters()
     except (Misconfigured, fleet.NoDevices) as error:
         print(error, file=sys.stderr)
         return 2

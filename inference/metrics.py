@@ -57,7 +57,7 @@ class EngineMetrics:
         )
         self._busy_seconds = Counter(
             "easel_device_busy_seconds",
-            "How long the device was busy; the rate of all of it is its utilisation.",
+            "How long the device was busy, previews apart; the rate of all of it is its utilisation.",
             ["model", "work"],
             registry=registry,
         )

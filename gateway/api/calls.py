@@ -25,6 +25,15 @@ owner: ContextVar[str] = ContextVar("owner", default="default")
 #: Calls of these services are not ours to watch over.
 _FOREIGN_SERVICES = ("/grpc.",)
 
+#: How calls end badly through no fault of their client's.
+_FAULTS = {
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+
 #: A client whose deadline has passed says so by a cancel, which may come in just before the deadline does here.
 DEADLINE_SLACK_SECONDS = 0.05
 
@@ -148,6 +157,8 @@ class _Meter:
             raise
         finally:
             span.set_attribute("rpc.grpc.status_code", code.value[0])
+            if code in _FAULTS:
+                tracing.fail(span, code.name)
             self._rpcs.labels(method=self._method, code=code.name).inc()
             self._seconds.observe(time.perf_counter() - began)
 

@@ -157,6 +157,7 @@ class BatchLoop:
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001  # the model's code may raise anything
+            self._observer.work(Work.DENOISING, seconds=self._clock() - started)
             self._take_apart(samples, error)
             return
         for sample, prediction in zip(samples, predictions, strict=True):

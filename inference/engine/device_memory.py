@@ -1,11 +1,13 @@
 """How much of a device's memory is taken."""
 
+import math
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from loguru import logger
 
 from inference.engine.observer import Observer
 
@@ -36,7 +38,13 @@ class MemoryGauge:
         if self._clock() < self._next_at:
             return
         self._next_at = self._clock() + INTERVAL_SECONDS
-        used_bytes, total_bytes = read(self._device)
+        try:
+            used_bytes, total_bytes = read(self._device)
+        except (OSError, RuntimeError) as error:
+            # A gauge is worth no picture.
+            logger.warning("cannot tell how much memory is taken: {}", type(error).__name__, action="memory_unknown")
+            self._next_at = math.inf
+            return
         self._observer.memory(used_bytes=used_bytes, total_bytes=total_bytes)
 
 

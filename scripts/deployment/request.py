@@ -38,7 +38,7 @@ def _phase(phase: str) -> Panel:
     return Panel(title=phase.capitalize(), unit="s", queries=quantiles("easel_phase_seconds", where=where))
 
 
-def _median_of_phases(quantile: float) -> Query:
+def _phases_at(quantile: float) -> Query:
     return Query(
         expr=(f"histogram_quantile({quantile}, sum by (phase, le) (rate(easel_phase_seconds_bucket{{{MODEL}}}[5m])))"),
         legend="{{phase}}",
@@ -51,8 +51,8 @@ WHOLE = [
         unit="s",
         queries=quantiles("easel_generation_seconds", where=f'state="SUCCEEDED", {MODEL}'),
     ),
-    Panel(title="Phases, p50", kind="bargauge", unit="s", queries=[_median_of_phases(0.5)]),
-    Panel(title="Phases, p99", kind="bargauge", unit="s", queries=[_median_of_phases(0.99)]),
+    Panel(title="Phases, p50", kind="bargauge", unit="s", queries=[_phases_at(0.5)]),
+    Panel(title="Phases, p99", kind="bargauge", unit="s", queries=[_phases_at(0.99)]),
     Panel(
         title="One of them",
         kind="text",

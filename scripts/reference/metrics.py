@@ -16,7 +16,7 @@ their process and of Python (`process_…`, `python_…`). Times are in seconds.
 
 Processes of one service on one machine that are given the same folder in `PROMETHEUS_MULTIPROC_DIR` can share one
 address: whichever of them answers shows the sum of all. The folder has to be empty when the first of them starts. The
-metrics of processes and of Python are missing then.
+metrics of processes and of Python are missing then, and a probe is answered by one of them for itself alone.
 
 At the same address probes are answered, with 200 or 503 and a line for each thing that was looked at: `/livez`, whether
 the process is worth keeping, and `/readyz`, whether it can be given work.

@@ -50,7 +50,7 @@ class Hints:
 @pytest.fixture
 async def hints(stack: Stack) -> AsyncIterator[Hints]:
     bus = Bus()
-    await bus.connect(stack.servers.nats.url("gateway"), name="test")
+    await bus.connect(stack.servers.nats.url("operator"), name="test")
     yield Hints(bus, model=f"hints-{uuid.uuid4().hex[:8]}")
     await bus.close()
 

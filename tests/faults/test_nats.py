@@ -39,7 +39,7 @@ DISK_BYTES = 8 * 1024 * 1024
 @pytest.fixture
 async def jetstream(stack: Stack) -> AsyncIterator[JetStreamContext]:
     bus = Bus()
-    await bus.connect(stack.servers.nats.url("gateway"), name="test")
+    await bus.connect(stack.servers.nats.url("operator"), name="test")
     yield bus.jetstream
     await bus.close()
 

@@ -210,7 +210,7 @@ async def test_no_gateway_for_longer_than_a_lease_while_workers_finish(
     stack: Stack, clients: Clients, pair: Pair, ending: str
 ) -> None:
     await pair.start("first", EASEL_SLOTS=str(2 * CONCURRENCY))
-    ids = await clients.ask_often(2 * CONCURRENCY, "step=0.1", model=pair.model)
+    ids = await clients.ask_often(2 * CONCURRENCY, "step=0.4", model=pair.model)
     await clients.until_seen("RUNNING", *ids)
     if ending == "stopped":
         await asyncio.gather(*(gateway.stop() for gateway in stack.gateways))
@@ -266,7 +266,7 @@ async def count_results(bus: Bus, generation_id: str) -> int:
 @asynccontextmanager
 async def bus_of(stack: Stack) -> AsyncIterator[Bus]:
     bus = Bus()
-    await bus.connect(stack.servers.nats.url("gateway"), name="test")
+    await bus.connect(stack.servers.nats.url("operator"), name="test")
     try:
         yield bus
     finally:

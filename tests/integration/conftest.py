@@ -93,6 +93,16 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 @pytest.fixture(scope="module")
 async def bus(stack: Stack) -> AsyncIterator[Bus]:
+    """The connection of somebody who may do everything."""
+    bus = Bus()
+    await bus.connect(stack.servers.nats.url("operator"), name="test")
+    yield bus
+    await bus.close()
+
+
+@pytest.fixture(scope="module")
+async def worker_bus(stack: Stack) -> AsyncIterator[Bus]:
+    """The connection of workers, who may do what they need to."""
     bus = Bus()
     await bus.connect(stack.servers.nats.url("worker"), name="test")
     yield bus
@@ -100,9 +110,9 @@ async def bus(stack: Stack) -> AsyncIterator[Bus]:
 
 
 @pytest.fixture
-async def worker(bus: Bus) -> AsyncIterator[ScriptedWorker]:
+async def worker(worker_bus: Bus) -> AsyncIterator[ScriptedWorker]:
     """A worker with a model of its own, so that tests do not meet in a queue."""
-    worker = ScriptedWorker(bus, model_name=f"m{uuid.uuid4().hex[:8]}")
+    worker = ScriptedWorker(worker_bus, model_name=f"m{uuid.uuid4().hex[:8]}")
     await worker.renew()
     yield worker
     await worker.release(leaving=True)

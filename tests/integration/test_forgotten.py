@@ -13,6 +13,7 @@ from minio import Minio
 from sqlalchemy import text
 
 from easel import subjects
+from easel.bus import Bus
 from easel.embedded import Stack
 from easel.embedded.s3 import BUCKET, REGION
 from easel.v1 import generation_messages_pb2 as messages
@@ -314,7 +315,9 @@ class TestWhoHasNotForgotten:
         with psycopg.connect(stack.servers.postgres.url) as connection:
             assert connection.execute("SELECT count(*) FROM unreadable_messages").fetchone() == (0,)
 
-    async def test_what_lies_outside_of_its_place_is_never_put_down(self, worker: ScriptedWorker, stack: Stack) -> None:
+    async def test_what_lies_outside_of_its_place_is_never_put_down(
+        self, worker: ScriptedWorker, bus: Bus, stack: Stack
+    ) -> None:
         gone = "0199a3c0-0000-7000-8000-000000000001"
         before = await prefixes(stack)
         for key in ("results/0.png", "results/", "/", f"results/{'0' * 36}/1-ab/0.png", f"results/{gone}/0.png"):
@@ -323,8 +326,7 @@ class TestWhoHasNotForgotten:
             await worker._bus.publish(subjects.result(gone), result)
 
         async def are_projected() -> bool:
-            jetstream = worker._bus.jetstream
-            consumer = await jetstream.consumer_info(subjects.RESULTS_STREAM, subjects.PROJECTION_CONSUMER)
+            consumer = await bus.jetstream.consumer_info(subjects.RESULTS_STREAM, subjects.PROJECTION_CONSUMER)
             return not consumer.num_pending and not consumer.num_ack_pending
 
         await until(are_projected)

@@ -168,5 +168,7 @@ def test_inboxes_are_told_apart_by_their_users() -> None:
 
     assert prefix("nats://worker:pw@a:4222,nats://worker:pw@b:4222") == "_INBOX_worker"
     assert prefix("nats://a:4222") == "_INBOX"
+    # A token, which is a secret.
+    assert prefix("nats://s3cr3t@a:4222") == "_INBOX"
     # Such a name cannot stand in a subject.
     assert prefix("nats://some.body:pw@a:4222") == "_INBOX"

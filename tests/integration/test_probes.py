@@ -4,6 +4,7 @@ import httpx2
 
 from easel.embedded import Stack
 from tests.integration.calls import until
+from tests.scraping import scrape
 
 
 async def probe(metrics_url: str, name: str) -> tuple[int, str]:
@@ -22,6 +23,11 @@ async def test_without_nats_a_gateway_still_is(stack: Stack) -> None:
     stack.servers.nats.kill()
     try:
         gateway = stack.gateways[0]
+
+        async def it_noticed() -> bool:
+            return (await scrape(gateway.metrics_url)).value("easel_bus_connected") == 0
+
+        await until(it_noticed)
         assert (await probe(gateway.metrics_url, "livez"))[0] == 200
         assert (await probe(gateway.metrics_url, "readyz"))[0] == 200
         assert await gateway.is_ready()

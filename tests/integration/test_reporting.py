@@ -25,7 +25,7 @@ from easel.settings import Settings
 
 settings = Settings(_env_file=None)
 settings.configure_logs(service="worker")
-close = settings.start_telemetry(service="worker")
+close = settings.start_exporters(service="worker")
 logs.annotate(generation_id="0198-g", attempt=2)
 
 def draw(prompt):

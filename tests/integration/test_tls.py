@@ -13,7 +13,7 @@ import trustme
 import urllib3
 
 from easel import checks
-from easel.bus import Bus
+from easel.bus import RECONNECT_WAIT_SECONDS, Bus
 from easel.client import Client, GenerationSpec
 from easel.embedded import Servers
 from easel.embedded.nats import Nats
@@ -239,11 +239,31 @@ async def test_a_bus_goes_on_trying_until_the_server_shows_what_it_trusts(place:
             await show(place.stranger)
             await until(is_connected)
             await show(place.authority)
+            # Longer than it waits between two tries.
+            await asyncio.sleep(4 * RECONNECT_WAIT_SECONDS)
             assert not await is_connected()
     finally:
         connecting.cancel()
         await asyncio.wait([connecting])
         await bus.close()
+
+
+async def test_nothing_is_said_to_a_server_that_offers_no_tls(place: Place) -> None:
+    heard = b""
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heard
+        writer.write(b'INFO {"server_id": "x", "version": "2.15.0", "max_payload": 1024, "auth_required": true}\r\n')
+        heard += await reader.read(1024)
+        writer.close()
+
+    async with await asyncio.start_server(greet, HOST, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        for url, ca_file in ((f"tls://worker:secret@{HOST}:{port}", ""), (f"nats://worker:secret@{HOST}:{port}", "ca")):
+            settings = place.settings("worker", nats_url=url, nats_ca_file=ca_file and str(place.authority.ca))
+            (finding,) = await checks.check_nats(settings, with_streams=False)
+            assert "offers no TLS" in finding.found
+    assert heard == b""
 
 
 async def test_a_database_under_another_authority_is_not_spoken_to(place: Place) -> None:

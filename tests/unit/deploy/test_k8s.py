@@ -256,18 +256,15 @@ def test_the_probes_ask_where_there_is_an_answer(rendered: Rendered) -> None:
     assert asked(gateway, "startup") == ("/livez", GATEWAY_METRICS)
     assert asked(gateway, "readiness") == ("grpc.health.v1", GATEWAY_PORT)
     assert asked(gateway, "liveness") == ("/livez", GATEWAY_METRICS)
-    assert asked(worker, "startup") == ("/readyz", WORKER_METRICS)
+    # Not whether it is ready: one that waits for NATS would be killed, and load its model again.
+    assert asked(worker, "startup") == ("/livez", WORKER_METRICS)
     assert asked(worker, "readiness") == ("/readyz", WORKER_METRICS)
     assert asked(worker, "liveness") == ("/livez", WORKER_METRICS)
 
 
 def test_a_worker_has_time_to_load_its_model(rendered: Rendered) -> None:
-    worker = rendered.pods["worker"]
-    probe = worker.container["startupProbe"]
-    patience_seconds = probe["periodSeconds"] * probe["failureThreshold"]
-    assert patience_seconds >= 15 * 60
-    # Or a rollout would be called a failure before the probe says so.
-    assert worker.workload["spec"]["progressDeadlineSeconds"] > patience_seconds
+    # Nothing kills it meanwhile; a rollout is called a failure only after that.
+    assert rendered.pods["worker"].workload["spec"]["progressDeadlineSeconds"] >= 30 * 60
 
 
 # Stopping

@@ -49,13 +49,13 @@ def test_where_it_is_not_installed_the_setting_is_named(setting: str, module: st
     start = (
         f"import sys; sys.modules[{module!r}] = None\n"
         "from easel.settings import Misconfigured, Settings\n"
-        "try: Settings(_env_file=None).start_telemetry(service='gateway')\n"
+        "try: Settings(_env_file=None).start_exporters(service='gateway')\n"
         "except Misconfigured as error: print(error)"
     )
     environment = {f"EASEL_{setting}": "http://key@127.0.0.1:1/1"}
     done = subprocess.run([sys.executable, "-c", start], check=True, capture_output=True, text=True, env=environment)
     assert done.stdout.startswith(f"EASEL_{setting}: ")
-    assert "pip install 'easel[telemetry]'" in done.stdout
+    assert "pip install 'easel[exporters]'" in done.stdout
 
 
 @pytest.mark.parametrize("said", ["", "\x00", "00-", "\udce9", "x" * 100_000])

@@ -42,7 +42,8 @@ def _exported() -> Iterator[tuple[str, set[str]]]:
                 yield family.name + suffix, set(instrument._labelnames)
 
 
-EXPORTED = dict(_exported())
+#: `easel.telemetry` shows the first itself.
+EXPORTED = {"easel_build_info": {"service", "version"}, **dict(_exported())}
 RECORDED = {rule["record"] for rule in recorded()}
 EXPRESSIONS = [*queries(), *((rule.get("record") or rule["alert"], rule["expr"]) for rule in rules())]
 
