@@ -207,15 +207,18 @@ async def test_a_stale_worker_that_renews_before_anybody_could_judge_it_goes_on(
 
 @pytest.mark.parametrize("ending", ["killed", "stopped"])
 async def test_no_gateway_for_longer_than_a_lease_while_workers_finish(
-    stack: Stack, clients: Clients, pair: Pair, ending: str
+    stack: Stack, clients: Clients, pair: Pair, ending: str, tmp_path: Path
 ) -> None:
     await pair.start("first", EASEL_SLOTS=str(2 * CONCURRENCY))
-    ids = await clients.ask_often(2 * CONCURRENCY, "step=0.4", model=pair.model)
+    alone = tmp_path / "alone"
+    # However long it takes until all of them are drawn.
+    ids = await clients.ask_often(2 * CONCURRENCY, f"step=0.1 until={alone}", model=pair.model, steps=300)
     await clients.until_seen("RUNNING", *ids)
     if ending == "stopped":
         await asyncio.gather(*(gateway.stop() for gateway in stack.gateways))
     for gateway in stack.gateways:
         gateway.kill()
+    alone.touch()
     waited = asyncio.create_task(asyncio.sleep(LONGER_THAN_A_LEASE))
     await until(partial(are_handed_in, stack, ids))
     await waited

@@ -1,9 +1,10 @@
 """What NATS lets the two services do, and what it does not."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+import nats.js.errors
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -143,6 +144,10 @@ async def test_a_gateway_answers_who_asks(connect: Connect) -> None:
 async def test_a_worker_can_say_what_it_drew_and_take_hints(connect: Connect) -> None:
     gateway, worker = await connect("gateway"), await connect("worker")
     streams: Any = gateway.client.jetstream()
+    for stream in (subjects.TASKS_STREAM, subjects.RESULTS_STREAM):
+        # Of other tests.
+        with suppress(nats.js.errors.NotFoundError):
+            await streams.delete_stream(stream)
     try:
         await streams.add_stream(StreamConfig(name=subjects.TASKS_STREAM, subjects=[subjects.ALL_TASKS]))
         await streams.add_stream(StreamConfig(name=subjects.RESULTS_STREAM, subjects=[subjects.ALL_RESULTS]))
