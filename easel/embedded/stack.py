@@ -134,7 +134,7 @@ class Stack:
         """Kill everything at once, and let go of folder and ports."""
         for process in self.processes:
             process.kill()
-        self.servers.kill()
+        self.servers.release()
 
     async def while_all_run(self, task: Coroutine[Any, Any, Result]) -> Result:
         """Await something for as long as every process runs.

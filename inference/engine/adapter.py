@@ -18,6 +18,10 @@ class OutOfMemory(Exception):
     """The device has too little memory for this request; smaller ones may still be drawn."""
 
 
+#: What stands for too little memory: of the device, or of the machine.
+MEMORY_ERRORS = (OutOfMemory, MemoryError)
+
+
 class InvalidOutput(Exception):
     """The picture came out as not-a-number."""
 

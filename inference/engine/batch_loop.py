@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from loguru import logger
 
-from inference.engine.adapter import DeviceLost, OutOfMemory, Prediction, SampleState, StepAdapter, Traits
+from inference.engine.adapter import MEMORY_ERRORS, DeviceLost, Prediction, SampleState, StepAdapter, Traits
 from inference.engine.buckets import Buckets
 from inference.engine.cost_model import TRUSTED_STEPS, CostModel
 from inference.engine.drawing import Order
@@ -172,7 +172,7 @@ class BatchLoop:
             self._costs.observe(key, rows, seconds)
 
     def _take_apart(self, samples: Sequence[Sample], error: Exception) -> None:
-        if isinstance(error, OutOfMemory | MemoryError):
+        if isinstance(error, MEMORY_ERRORS):
             self._observer.out_of_memory()
             self._costs.halve(samples[0].key, sum(sample.rows for sample in samples))
         if len(samples) == 1:
@@ -253,7 +253,7 @@ class BatchLoop:
             if len(samples) == 1:
                 self._end(samples[0].job, failed(error))
                 return
-            if isinstance(error, OutOfMemory | MemoryError):
+            if isinstance(error, MEMORY_ERRORS):
                 self._observer.out_of_memory()
                 self._decoded_at_once[samples[0].key] = len(samples) // 2
             for sample in samples:
@@ -296,7 +296,7 @@ class BatchLoop:
                 for _ in range(TRUSTED_STEPS):
                     self._costs.observe(state.key, rows, seconds)
                 more = self._costs.cap(state.key) // state.rows - len(states) if self._clock() < until else 0
-        except (OutOfMemory, MemoryError):
+        except MEMORY_ERRORS:
             self._costs.halve(state.key, len(states) * state.rows)
 
     def _time(self, states: Sequence[SampleState], *, until: float) -> float:

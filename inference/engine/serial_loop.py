@@ -3,7 +3,7 @@
 import time
 from collections import deque
 
-from inference.engine.adapter import DeviceLost, OutOfMemory, Traits, WholeAdapter
+from inference.engine.adapter import MEMORY_ERRORS, DeviceLost, Traits, WholeAdapter
 from inference.engine.drawing import Order
 from inference.engine.engine import Event, Finished, Phase, PhaseStarted, Pixels, Stepped, Stopped
 from inference.engine.failures import failed
@@ -59,7 +59,7 @@ class SerialLoop:
         except DeviceLost:
             raise
         except Exception as error:  # noqa: BLE001  # the model's code may raise anything; it fails its own request only
-            if isinstance(error, OutOfMemory | MemoryError):
+            if isinstance(error, MEMORY_ERRORS):
                 self._observer.out_of_memory()
             return failed(error)
 

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from scripts.deployment.panels import Panel, Query, Row, dashboard, quantiles
-
-MODEL = 'model=~"$model"'
+from scripts.deployment.panels import MODEL, Panel, Query, Row, dashboard, increase, mean, quantiles, rate
 
 
 def inference() -> dict[str, Any]:
@@ -33,12 +31,7 @@ DEVICE = [
     Panel(
         title="With what",
         unit="percentunit",
-        queries=[
-            Query(
-                expr=f"sum by (work) (rate(easel_device_busy_seconds_total{{{MODEL}}}[$__rate_interval]))",
-                legend="{{work}}",
-            )
-        ],
+        queries=[rate("easel_device_busy_seconds_total", by="work", where=MODEL)],
         stacked=True,
     ),
     Panel(
@@ -75,13 +68,7 @@ BATCHES = [
         title="Rows in a step",
         description="A picture has two rows with guidance, else one.",
         queries=[
-            Query(
-                expr=(
-                    f"sum by (model) (rate(easel_batch_rows_sum{{{MODEL}}}[$__rate_interval])) / "
-                    f"sum by (model) (rate(easel_batch_rows_count{{{MODEL}}}[$__rate_interval]))"
-                ),
-                legend="{{model}}, on average",
-            ),
+            mean("easel_batch_rows", where=MODEL),
             *quantiles("easel_batch_rows", where=MODEL),
         ],
     ),
@@ -96,15 +83,7 @@ BATCHES = [
         title="How full batches are",
         description="Rows as a share of as many as pay on the device.",
         unit="percentunit",
-        queries=[
-            Query(
-                expr=(
-                    f"sum by (model) (rate(easel_batch_occupancy_sum{{{MODEL}}}[$__rate_interval])) / "
-                    f"sum by (model) (rate(easel_batch_occupancy_count{{{MODEL}}}[$__rate_interval]))"
-                ),
-                legend="{{model}}, on average",
-            )
-        ],
+        queries=[mean("easel_batch_occupancy", where=MODEL)],
         most=1,
     ),
     Panel(title="How long a step takes", unit="s", queries=quantiles("easel_step_seconds", where=MODEL)),
@@ -112,14 +91,8 @@ BATCHES = [
         title="Steps and rows",
         unit="ops",
         queries=[
-            Query(
-                expr=f"sum by (model) (rate(easel_steps_total{{{MODEL}}}[$__rate_interval]))",
-                legend="{{model}} steps of requests",
-            ),
-            Query(
-                expr=f"sum by (model) (rate(easel_batch_rows_sum{{{MODEL}}}[$__rate_interval]))",
-                legend="{{model}} rows",
-            ),
+            rate("easel_steps_total", by="model", where=MODEL, legend="{{model}} steps of requests"),
+            rate("easel_batch_rows_sum", by="model", where=MODEL, legend="{{model}} rows"),
         ],
     ),
     Panel(
@@ -144,26 +117,18 @@ ATTEMPTS = [
         title="Attempts by outcome",
         description="A dropped one was cancelled, lost or handed back.",
         unit="ops",
-        queries=[
-            Query(
-                expr=f"sum by (outcome) (rate(easel_attempts_total{{{MODEL}}}[$__rate_interval]))", legend="{{outcome}}"
-            )
-        ],
+        queries=[rate("easel_attempts_total", by="outcome", where=MODEL)],
         stacked=True,
     ),
     Panel(
         title="Why attempts failed, in the last hour",
         kind="bargauge",
-        queries=[
-            Query(expr=f"sum by (reason) (increase(easel_attempt_failures_total{{{MODEL}}}[1h]))", legend="{{reason}}")
-        ],
+        queries=[increase("easel_attempt_failures_total", by="reason", where=MODEL)],
     ),
     Panel(
         title="Claims by answer",
         unit="ops",
-        queries=[
-            Query(expr="sum by (answer) (rate(easel_worker_claims_total[$__rate_interval]))", legend="{{answer}}")
-        ],
+        queries=[rate("easel_worker_claims_total", by="answer")],
         stacked=True,
     ),
 ]
@@ -172,7 +137,7 @@ PICTURES = [
     Panel(
         title="Files by outcome",
         unit="ops",
-        queries=[Query(expr="sum by (outcome) (rate(easel_uploads_total[$__rate_interval]))", legend="{{outcome}}")],
+        queries=[rate("easel_uploads_total", by="outcome")],
         stacked=True,
     ),
     Panel(title="How long it takes to store a file", unit="s", queries=quantiles("easel_upload_seconds")),
@@ -184,7 +149,7 @@ PICTURES = [
     Panel(
         title="Previews by outcome",
         unit="ops",
-        queries=[Query(expr="sum by (outcome) (rate(easel_previews_total[$__rate_interval]))", legend="{{outcome}}")],
+        queries=[rate("easel_previews_total", by="outcome")],
         stacked=True,
     ),
 ]

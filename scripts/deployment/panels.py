@@ -7,6 +7,8 @@ from typing import Any
 SCHEMA_VERSION = 39
 COLUMNS = 24
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+#: The models that somebody has chosen.
+MODEL = 'model=~"$model"'
 #: What shows how often a call or a step took how long.
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
@@ -94,6 +96,28 @@ class Row:
 
     title: str
     panels: Sequence[Panel]
+
+
+def rate(metric: str, *, by: str, where: str = "", legend: str = "") -> Query:
+    """Ask how often something happens, by a label, which names what comes of it."""
+    return _by("rate", metric, by=by, where=where, window="$__rate_interval", legend=legend)
+
+
+def increase(metric: str, *, by: str, where: str = "", legend: str = "") -> Query:
+    """Ask how often something happened in the last hour, by a label, which names what comes of it."""
+    return _by("increase", metric, by=by, where=where, window="1h", legend=legend)
+
+
+def mean(metric: str, *, where: str) -> Query:
+    """Ask for the mean of a histogram, by model."""
+    above, below = (f"sum by (model) (rate({metric}_{part}{{{where}}}[$__rate_interval]))" for part in ("sum", "count"))
+    return Query(expr=f"{above} / {below}", legend="{{model}}, on average")
+
+
+def _by(function: str, metric: str, *, by: str, where: str, window: str, legend: str) -> Query:
+    chosen = f"{{{where}}}" if where else ""
+    named = " ".join(f"{{{{{label}}}}}" for label in by.split(", "))
+    return Query(expr=f"sum by ({by}) ({function}({metric}{chosen}[{window}]))", legend=legend or named)
 
 
 def quantiles(metric: str, *, by: str = "", where: str = "") -> Sequence[Query]:

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from scripts.deployment.panels import Panel, Query, Row, dashboard, quantiles
+from scripts.deployment.panels import MODEL, Panel, Query, Row, dashboard, increase, quantiles
 
-MODEL = 'model=~"$model"'
 CREATE = 'method=~".*/(Create|BatchCreate)Generations?"'
 #: In the order in which they come.
 PHASES = ("waiting", "encoding", "denoising", "decoding", "uploading")
@@ -86,12 +85,7 @@ BACK = [
         title="Tried again, in the last hour",
         description="Each is a return to the queue: after a lost worker, a failure worth a retry, or a hand-back.",
         kind="bargauge",
-        queries=[
-            Query(
-                expr=f'sum by (model) (increase(easel_transitions_total{{state="QUEUED", {MODEL}}}[1h]))',
-                legend="{{model}}",
-            )
-        ],
+        queries=[increase("easel_transitions_total", by="model", where=f'state="QUEUED", {MODEL}')],
         width=12,
     ),
 ]

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from scripts.deployment.panels import Panel, Query, Row, dashboard, quantiles
+from scripts.deployment.panels import MODEL, Panel, Query, Row, dashboard, increase, quantiles, rate
 
-MODEL = 'model=~"$model"'
 #: Streams last as long as their generation, and say nothing of how quick a gateway is.
 UNARY = 'method!~".*(Watch|/Generate).*"'
 
@@ -79,14 +78,14 @@ CALLS = [
     Panel(
         title="Calls by method",
         unit="reqps",
-        queries=[Query(expr="sum by (method) (rate(easel_rpcs_total[$__rate_interval]))", legend="{{method}}")],
+        queries=[rate("easel_rpcs_total", by="method")],
         stacked=True,
     ),
     Panel(
         title="Calls by status",
         description="INVALID_ARGUMENT, NOT_FOUND and the like are their clients' doing.",
         unit="reqps",
-        queries=[Query(expr="sum by (code) (rate(easel_rpcs_total[$__rate_interval]))", legend="{{code}}")],
+        queries=[rate("easel_rpcs_total", by="code")],
         stacked=True,
     ),
     Panel(title="How long unary calls take", unit="s", queries=quantiles("easel_rpc_seconds", where=UNARY)),
@@ -105,7 +104,7 @@ CALLS = [
     Panel(
         title="Calls in the last hour, by method and status",
         kind="bargauge",
-        queries=[Query(expr="sum by (method, code) (increase(easel_rpcs_total[1h]))", legend="{{method}} {{code}}")],
+        queries=[increase("easel_rpcs_total", by="method, code")],
         width=12,
     ),
 ]
@@ -114,20 +113,14 @@ GENERATIONS = [
     Panel(
         title="Accepted",
         unit="reqps",
-        queries=[
-            Query(expr=f"sum by (model) (rate(easel_accepted_total{{{MODEL}}}[$__rate_interval]))", legend="{{model}}")
-        ],
+        queries=[rate("easel_accepted_total", by="model", where=MODEL)],
         stacked=True,
     ),
     Panel(
         title="Changes of state",
         description="Into QUEUED go those that are tried again.",
         unit="reqps",
-        queries=[
-            Query(
-                expr=f"sum by (state) (rate(easel_transitions_total{{{MODEL}}}[$__rate_interval]))", legend="{{state}}"
-            )
-        ],
+        queries=[rate("easel_transitions_total", by="state", where=MODEL)],
         stacked=True,
     ),
     Panel(
@@ -152,7 +145,7 @@ GENERATIONS = [
     Panel(
         title="Why they failed, in the last hour",
         kind="bargauge",
-        queries=[Query(expr=f"sum by (reason) (increase(easel_failures_total{{{MODEL}}}[1h]))", legend="{{reason}}")],
+        queries=[increase("easel_failures_total", by="reason", where=MODEL)],
         width=12,
     ),
 ]
@@ -187,7 +180,7 @@ QUEUE = [
     Panel(
         title="Claims by answer",
         unit="reqps",
-        queries=[Query(expr="sum by (answer) (rate(easel_claims_total[$__rate_interval]))", legend="{{answer}}")],
+        queries=[rate("easel_claims_total", by="answer")],
         stacked=True,
     ),
 ]
@@ -230,7 +223,7 @@ FAULTS = [
         title="Results by outcome",
         description="A late one changed nothing: somebody else was faster, or it was cancelled.",
         unit="reqps",
-        queries=[Query(expr="sum by (outcome) (rate(easel_results_total[$__rate_interval]))", legend="{{outcome}}")],
+        queries=[rate("easel_results_total", by="outcome")],
         stacked=True,
     ),
     Panel(

@@ -72,17 +72,21 @@ async def bus(cluster: list[Member]) -> AsyncIterator[Bus]:
     await bus.close()
 
 
-async def test_streams_outlive_a_server_wherever_it_was(cluster: list[Member], bus: Bus) -> None:
-    topology = Topology(bus, Catalogue(), replicas=SERVERS, result_ack_wait_seconds=10)  # type: ignore[arg-type]
+async def make_streams(bus: Bus, *, replicas: int) -> None:
+    topology = Topology(bus, Catalogue(), replicas=replicas, result_ack_wait_seconds=10)  # type: ignore[arg-type]
 
-    async def is_made() -> bool:
+    async def are_made() -> bool:
         # A cluster takes its time to choose who leads.
         with suppress(BusUnavailable):
             await topology.ensure()
             return True
         return False
 
-    await until(is_made)
+    await until(are_made)
+
+
+async def test_streams_outlive_a_server_wherever_it_was(cluster: list[Member], bus: Bus) -> None:
+    await make_streams(bus, replicas=SERVERS)
     for stream in (subjects.TASKS_STREAM, subjects.RESULTS_STREAM, subjects.PROGRESS_STREAM):
         assert (await bus.jetstream.stream_info(stream)).config.num_replicas == SERVERS
 
@@ -109,13 +113,5 @@ async def test_streams_outlive_a_server_wherever_it_was(cluster: list[Member], b
 
 
 async def test_fewer_replicas_are_a_change_like_another(bus: Bus) -> None:
-    topology = Topology(bus, Catalogue(), replicas=1, result_ack_wait_seconds=10)  # type: ignore[arg-type]
-
-    async def is_made() -> bool:
-        with suppress(BusUnavailable):
-            await topology.ensure()
-            return True
-        return False
-
-    await until(is_made)
+    await make_streams(bus, replicas=1)
     assert (await bus.jetstream.stream_info(subjects.RESULTS_STREAM)).config.num_replicas == 1

@@ -11,6 +11,7 @@ import httpx2
 from minio import Minio
 from pydantic import SecretStr
 
+from bench.peers.processes import Redis
 from easel import objects
 from easel.client import Client, EaselError
 from easel.embedded import Servers, Stack
@@ -19,7 +20,7 @@ from easel.settings import Settings
 from easel.v1.generation_pb2 import GenerationSpec, GenerationState
 from tests.chaos import scale
 from tests.chaos.compare.clients import STEP_SECONDS, STEPS, Front
-from tests.chaos.compare.peer.parts import ROOT, Api, DramatiqWorker, Redis
+from tests.chaos.compare.peer.parts import ROOT, Api, DramatiqWorker
 
 CALL_SECONDS = 5.0
 

