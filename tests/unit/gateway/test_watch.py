@@ -173,8 +173,9 @@ async def test_it_is_measured_how_long_a_watcher_waits_for_what_was_heard_of(lif
     await watcher.next()
     assert life.lag("count") == 0
     end = asyncio.create_task(watcher.states(1))
-    while life.lag("count") == 0:  # noqa: ASYNC110  # it is on its way
-        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while life.lag("count") == 0:  # noqa: ASYNC110  # it is on its way
+            await asyncio.sleep(0)
     life.change(State.CANCELLED, attempt=1)
     assert await end == [State.CANCELLED]
     assert await watcher.next() is None
