@@ -23,12 +23,14 @@ def main(arguments: list[str]) -> int:
     try:
         connection.request("GET", arguments[0])
         answer = connection.getresponse()
+        body = answer.read().decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
         print(error, file=sys.stderr)
         return 1
     finally:
         connection.close()
     print(answer.status, answer.reason)
+    print(body)
     return 0 if answer.status == http.HTTPStatus.OK else 1
 
 

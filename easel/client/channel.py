@@ -51,6 +51,8 @@ _RETRY_POLICY = {
 }
 
 _SERVICE_CONFIG = {
+    # Every gateway that the target's name stands for gets its share; gRPC's default is to stay with the first.
+    "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
             "name": [
@@ -58,7 +60,7 @@ _SERVICE_CONFIG = {
             ],
             "retryPolicy": _RETRY_POLICY,
         }
-    ]
+    ],
 }
 
 

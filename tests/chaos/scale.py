@@ -1,6 +1,6 @@
 """The settings of a run: everything is scaled down, so that much happens in little time."""
 
-from pathlib import Path
+from tests import scripted
 
 #: As an operator would set them, but for the times: a lease of 30 s and a renewal every 5 s become these.
 SETTINGS = {
@@ -26,5 +26,5 @@ def environment() -> dict[str, str]:
     return {
         **SETTINGS,
         "EASEL_LOG_LEVEL": "DEBUG",
-        "PYTHONPATH": str(Path(__file__).parents[2]),  # for the workers' module
+        **scripted.ENVIRONMENT,
     }

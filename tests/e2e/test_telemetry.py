@@ -1,5 +1,6 @@
 """What logs and metrics of a whole stack say, and what they never say: what was asked for."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -81,11 +82,27 @@ def said(stack: Stack) -> dict[str, str]:
     return {service.name: service.log.read_text() for service in (*stack.gateways, *stack.workers)}
 
 
+def actions(log: str, *, about: str) -> list[str]:
+    """Say what an operator at the level INFO finds who searches a log, for people or for collectors, for an id."""
+    lines = [line for line in log.splitlines() if about in line and re.search(r"\bINFO\b", line)]
+    return [match[1] for line in lines if (match := re.search(r'\baction(?:=|": ")(\w+)', line))]
+
+
 async def test_both_services_show_who_they_are(stack: Stack) -> None:
     gateway, worker = await scrapes(stack)
     assert gateway.value("easel_build_info", service="gateway") == 1
     assert worker.value("easel_build_info", service="worker") == 1
     assert all(samples.value("process_resident_memory_bytes") > 0 for samples in (gateway, worker))
+
+
+async def test_a_generation_is_followed_through_both_services_by_its_id(stack: Stack, client: Client) -> None:
+    drawn, other = [await ended(client, telling()) for _ in range(2)]
+    told = {name: actions(log, about=drawn.id) for name, log in said(stack).items()}
+    assert told == {
+        "gateway": ["accept", "transition", "transition"],
+        "worker": ["attempt_start", "stored", "attempt_end"],
+    }
+    assert not any(other.id in line for log in said(stack).values() for line in log.splitlines() if drawn.id in line)
 
 
 async def test_what_was_asked_for_is_said_nowhere(stack: Stack, client: Client, scripted: ScriptedWorker) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from easel.client import Client
 from easel.embedded import Stack
+from tests import scripted
 from tests.faults.clients import Clients
 
 #: Short, so that what is lost is noticed soon; long enough for a busy machine.
@@ -19,7 +20,7 @@ SETTINGS = {
     "EASEL_SWEEP_SECONDS": "0.2",
     "EASEL_TOPOLOGY_SECONDS": "1",
     "EASEL_LOG_LEVEL": "DEBUG",
-    "PYTHONPATH": str(Path(__file__).parents[2]),  # for the workers' module
+    **scripted.ENVIRONMENT,
 }
 
 

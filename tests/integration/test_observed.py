@@ -11,6 +11,7 @@ import pytest
 from easel.client import Client, GenerationSpec
 from easel.embedded import Stack, prometheus
 from easel.v1.generation_pb2 import PreviewSpec
+from tests import scripted
 from tests.unit.observe.expressions import alerts, queries, recorded, series_of
 
 pytestmark = pytest.mark.skipif(not prometheus.is_installed(), reason="Prometheus is not installed here")
@@ -49,7 +50,7 @@ class Asker:
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     folder = tmp_path_factory.mktemp("observed")
-    environment = {"EASEL_RENEW_SECONDS": "0.3", "EASEL_RETRY_BACKOFF_SECONDS": "0"}
+    environment = {"EASEL_RENEW_SECONDS": "0.3", "EASEL_RETRY_BACKOFF_SECONDS": "0", **scripted.ENVIRONMENT}
     async with Stack(
         folder, worker_module="tests.scripted", model="scripted", environment=environment, observed_every_seconds=0.5
     ) as stack:

@@ -25,6 +25,7 @@ from easel.settings import Settings
 from easel.v1.generation_pb2 import GenerationState
 from gateway.errors import DatabaseUnavailable
 from gateway.record import schema
+from tests import scripted
 from tests.integration.calls import until
 
 PATIENCE_SECONDS = 20.0
@@ -175,7 +176,7 @@ def services(place: Place) -> Iterator[tuple[Gateway, Worker]]:
         module="tests.scripted",
         metrics=address(),
         folder=folder,
-        environment={**place.environment("worker"), "EASEL_MODEL": "scripted"},
+        environment={**place.environment("worker"), "EASEL_MODEL": "scripted", **scripted.ENVIRONMENT},
         is_counted=is_counted,
     )
     yield gateway, worker

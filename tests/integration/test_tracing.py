@@ -14,6 +14,7 @@ from easel.embedded import Stack
 from easel.v1 import generation_messages_pb2 as messages
 from easel.v1.generation_pb2 import GenerationSpec, GenerationState
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
+from tests import scripted
 
 PATIENCE_SECONDS = 30.0
 #: A word of no language, that must not get around.
@@ -68,6 +69,7 @@ async def stack(collector: tuple[Collector, int], tmp_path_factory: pytest.TempP
         # How often spans are sent; the SDK reads it itself.
         "OTEL_BSP_SCHEDULE_DELAY": "100",
         "EASEL_RETRY_BACKOFF_SECONDS": "0",
+        **scripted.ENVIRONMENT,
     }
     folder = tmp_path_factory.mktemp("traced")
     async with Stack(folder, worker_module="tests.scripted", model="scripted", environment=environment) as stack:

@@ -210,6 +210,16 @@ async def test_a_connection_that_is_cut_goes_unnoticed() -> None:
     assert seen(events) == ["r1", "r2", 1, "r3"]
 
 
+async def test_all_gateways_behind_one_target_get_their_share() -> None:
+    async with (
+        ScriptedServer(*[says(succeeded)] * 4) as one,
+        ScriptedServer(*[says(succeeded)] * 4) as other,
+        Client(f"ipv4:127.0.0.1:{one.port},127.0.0.1:{other.port}") as client,
+    ):
+        while not (one.requests and other.requests):
+            assert seen([event async for event in client.generate(SPEC)]) == ["r3"]
+
+
 async def test_those_who_want_to_know_are_told_of_each_break_and_of_its_end() -> None:
     told: list[EaselError | None] = []
     async with ScriptedServer(says(queued, then=UNAVAILABLE), says(then=UNAVAILABLE), says(succeeded)) as server:

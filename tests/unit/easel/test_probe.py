@@ -13,6 +13,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200 if self.path == "/readyz" else 503)
         self.end_headers()
+        self.wfile.write(b"database: out of reach\n")
 
     def log_message(self, *arguments: object) -> None: ...
 
@@ -32,6 +33,14 @@ def test_its_status_is_what_the_service_answers(host: str, port: int, monkeypatc
     monkeypatch.setenv("EASEL_METRICS_LISTEN", f"{host}:{port}")
     assert probe.main(["/readyz"]) == 0
     assert probe.main(["/livez"]) == 1
+
+
+def test_what_is_missing_is_passed_on(
+    port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EASEL_METRICS_LISTEN", f"127.0.0.1:{port}")
+    probe.main(["/livez"])
+    assert capsys.readouterr().out == "503 Service Unavailable\ndatabase: out of reach\n"
 
 
 def test_nobody_there(port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
