@@ -4,9 +4,11 @@ import json
 import logging
 import os
 import sys
+import threading
 import traceback
 from contextvars import ContextVar
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from loguru import logger
@@ -31,7 +33,7 @@ def configure(
     rotation: str = "",
     retention: str = "",
 ) -> None:
-    """Send every log line of this process, loguru's and standard logging's, to one sink.
+    """Send every log line of this process to one sink: loguru's, standard logging's, warnings, and what nobody caught.
 
     Tracebacks come without the values of variables, among which prompts and secrets would be.
 
@@ -62,6 +64,9 @@ def configure(
     else:
         logger.add(sink or sys.stderr, level=level, format=line, backtrace=False, diagnose=False)
     logging.basicConfig(handlers=[_Intercept()], level=0, force=True)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     for noisy in ("asyncio", "urllib3", "grpc", "httpx2", "httpcore2", "filelock", "PIL", "huggingface_hub", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
@@ -129,6 +134,12 @@ def _json_format(record: "Record") -> str:
     # What a format function returns is a template, in which braces and tags have a meaning; what it inserts has none.
     record["extra"]["json"] = json.dumps(line, default=str)
     return "{extra[json]}\n"
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if issubclass(kind, (KeyboardInterrupt, SystemExit)):
+        return
+    logger.opt(exception=(kind, error, trace)).critical("nobody caught a {}", kind.__name__, action="defect")
 
 
 def _read_retention(retention: str) -> str | int | None:

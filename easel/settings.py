@@ -8,6 +8,7 @@ from threading import Thread
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
+from loguru import logger
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -174,6 +175,13 @@ class Settings(BaseSettings):
             )
         except OSError as error:
             raise Misconfigured("log_file", f"cannot write {self.log_file}: {error.strerror or error}") from error
+
+    def refuse(self, problem: object) -> None:
+        """Say what ends this process before it has begun: in a line for people, or for collectors where they listen."""
+        if self.log_format == "json" and not self.log_file:
+            logger.critical("{}", problem, action="refused")
+        else:
+            print(problem, file=sys.stderr)
 
     def start_exporters(self, *, service: str) -> Callable[[], None]:
         """Have this process send traces and errors as the settings say; after `configure_logs`.

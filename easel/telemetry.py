@@ -60,7 +60,23 @@ class Telemetry:
             registry=self.registry,
         )
         build.labels(service=service, version=__version__).set(1)
+        processes = Gauge(
+            "easel_processes",
+            "Processes behind this endpoint.",
+            ["service"],
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        processes.labels(service=service).set(1)
+        ready = Gauge(
+            "easel_ready",
+            "Processes behind this endpoint that can be given work, as /readyz says.",
+            ["service"],
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        ).labels(service=service)
         self._sampled: list[tuple[Gauge, Callable[[], float]]] = []
+        self.sample(ready, lambda: float(self.health.readiness().good))
         self._endpoint: tuple[WSGIServer, Thread] | None = None
 
     def sample(self, gauge: Gauge, read: Callable[[], float]) -> None:

@@ -26,18 +26,28 @@ def main(arguments: list[str]) -> int:
         settings.arm_crash_point()
         close_exporters = settings.start_exporters(service="gateway")
         try:
-            if arguments:
-                schema.migrate(settings.database_url.get_secret_value())
-            else:
-                with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                    runner.run(serve(settings))
+            return _run(settings, migrate=bool(arguments))
         finally:
             close_exporters()
     except Misconfigured as error:
-        print(error, file=sys.stderr)
+        settings.refuse(error)
         return 2
+
+
+def _run(settings: GatewaySettings, *, migrate: bool) -> int:
+    try:
+        if migrate:
+            schema.migrate(settings.database_url.get_secret_value())
+        else:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(serve(settings))
+    except Misconfigured:
+        raise
     except (DatabaseUnavailable, OSError, ValueError) as error:
         logger.error("{}", error, action="failed")
+        return 1
+    except Exception:  # noqa: BLE001  # caught here, since after this nothing is sent to Sentry any more
+        logger.exception("a defect ended the gateway", action="defect")
         return 1
     return 0
 

@@ -28,9 +28,11 @@ class Announcements:
         """
         for change in changes:
             self._metrics.count_change(change)
+            why = {"reason": change.failure_reason} if change.failure_reason else {}
             logger.info(
-                "{}", change.state, action="transition", generation_id=change.generation_id, revision=change.revision
-            )
+                "{}", change.state, action="transition", generation_id=change.generation_id,
+                revision=change.revision, **why,
+            )  # fmt: skip
             if stop_workers:
                 await self._bus.tell(subjects.CANCEL, CancelNotice(generation_id=change.generation_id))
             await self.remind(change)

@@ -94,7 +94,10 @@ class Gateway:
         self._bus = Bus()
         self._telemetry.sample(metrics.bus_connected, lambda: float(self._bus.connected_seconds > 0))
         health = self._telemetry.health
-        database_seen = Sighting(patience_seconds=DATABASE_PATIENCE_TIMEOUTS * settings.database_timeout_seconds)
+        self._metrics = metrics
+        self._database_seen = database_seen = Sighting(
+            patience_seconds=DATABASE_PATIENCE_TIMEOUTS * settings.database_timeout_seconds
+        )
         health.require_to_be_ready("database", database_seen)
         # Once they were there, NATS is not needed to accept, to answer and to cancel.
         self._streams_seen = Sighting()
@@ -313,6 +316,8 @@ class Gateway:
 
     async def _tell_health(self) -> None:
         await self._server.set_healthy(healthy=self._telemetry.health.readiness().good)
+        if self._database_seen():
+            self._metrics.forget_record()
 
     async def _ensure_topology(self) -> None:
         await self._catalogue.refresh()

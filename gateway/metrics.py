@@ -1,7 +1,9 @@
 """What a gateway measures; `docs/reference/metrics.md` is made of what stands here."""
 
+import math
 from collections.abc import Mapping, Sequence
 
+import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from easel.v1.generation_pb2 import FailureReason
@@ -14,7 +16,7 @@ from gateway.record.queue import LiveCount
 RPC_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 
 #: From the same process, over a busy one, to a client that reads slowly.
-WATCH_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+WATCH_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
 
 #: From a free worker, who gets the hint within milliseconds, to a backlog of hours.
 DISPATCH_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14_400)
@@ -117,7 +119,10 @@ class Metrics:
             registry=registry,
         )
         self.attempts_lost = Counter(
-            "easel_attempts_lost", "Attempts whose lease ran out, their worker lost or hung.", registry=registry
+            "easel_attempts_lost",
+            "Attempts whose lease ran out, their worker lost or hung.",
+            ["model"],
+            registry=registry,
         )
         self.live_workers = Gauge(
             "easel_live_workers",
@@ -138,12 +143,19 @@ class Metrics:
         self.unreadable_messages = Counter(
             "easel_unreadable_messages", "Messages of workers that made no sense and were set aside.", registry=registry
         )
+        self._shown_models: set[str] = set()
         # What has not happened yet is a zero, and not missing: a rate over it is right from the first one on.
         for answer in ClaimAnswer.values():
             if answer != ClaimAnswer.CLAIM_ANSWER_UNSPECIFIED:
                 self.claims.labels(answer=name_of(answer))
         for outcome in (SUCCEEDED, FAILED, LATE):
             self.results.labels(outcome=outcome)
+
+    def show_method(self, method: str) -> None:
+        """Show a method that nobody has called yet as zeros."""
+        self.rpc_seconds.labels(method=method)
+        for code in grpc.StatusCode:
+            self.rpcs.labels(method=method, code=code.name)
 
     def count_claim(self, answer: "ClaimAnswer.ValueType") -> None:
         """Count a claim by its answer."""
@@ -158,6 +170,11 @@ class Metrics:
         if change.failure_reason is not None:
             self.failures.labels(model=change.model, reason=_name_of_reason(change.failure_reason)).inc()
 
+    def count_lost(self, changes: Sequence[Change]) -> None:
+        """Count attempts that were lost, by the changes that came of it."""
+        for change in changes:
+            self.attempts_lost.labels(model=change.model).inc()
+
     def show_backlog(self, models: Mapping[str, object], counts: Sequence[LiveCount]) -> None:
         """Show how many generations of each known model are waiting and running."""
         counted = {(one.model, one.state): one for one in counts}
@@ -171,12 +188,22 @@ class Metrics:
     def show_models(self, models: Mapping[str, Model]) -> None:
         """Show how many workers serve each known model."""
         for name, model in models.items():
+            self._shown_models.add(name)
             self._show_zeros(name)
             self.live_workers.labels(model=name).set(model.live_workers)
+
+    def forget_record(self) -> None:
+        """Show nothing of what the record said, since it cannot be asked: what other replicas say may be newer."""
+        for model in self._shown_models:
+            for state in LIVE_STATES:
+                self.backlog.labels(model=model, state=state).set(math.nan)
+            self.backlog_oldest_seconds.labels(model=model).set(math.nan)
+            self.live_workers.labels(model=model).set(math.nan)
 
     def _show_zeros(self, model: str) -> None:
         """Show what has not happened to a model's generations yet as zeros."""
         self.accepted.labels(model=model)
+        self.attempts_lost.labels(model=model)
         self.dispatch_age_seconds.labels(model=model)
         for state in State:
             self.transitions.labels(model=model, state=state)

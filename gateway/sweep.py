@@ -140,7 +140,7 @@ class Sweep:
             overdue_before = self._mark.time
             overdue = await self._without_forgotten(await self._attempts.get_overdue(overdue_before=overdue_before))
             lost = await self._attempts.requeue_lost(overdue_before=overdue_before, policy=self._policy, among=overdue)
-            self._metrics.attempts_lost.inc(len(lost))
+            self._metrics.count_lost(lost)
             expired = await self._attempts.expire(overdue_before=overdue_before, among=overdue)
             # A worker that comes back with a lost attempt hears of it at its next renewal; an expired one is stopped.
             await self._announcements.announce(*lost)

@@ -29,19 +29,28 @@ def main(arguments: list[str], *, model: ModelSource | None = None) -> int:
         settings.arm_crash_point()
         close_exporters = settings.start_exporters(service="worker")
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                if arguments:
-                    return runner.run(fleet.run(arguments[1], settings))
-                runner.run(bootstrap.run(settings, model=model))
+            return _run(settings, devices=arguments[1] if arguments else None, model=model)
         finally:
             close_exporters()
     except (Misconfigured, fleet.NoDevices) as error:
-        print(error, file=sys.stderr)
-        return 2
+        settings.refuse(error)
     except ModelUnavailable as error:
-        print(f"EASEL_MODEL: {error}", file=sys.stderr)
-        return 2
+        settings.refuse(f"EASEL_MODEL: {error}")
+    return 2
+
+
+def _run(settings: WorkerSettings, *, devices: str | None, model: ModelSource | None) -> int:
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            if devices is not None:
+                return runner.run(fleet.run(devices, settings))
+            runner.run(bootstrap.run(settings, model=model))
+    except (Misconfigured, fleet.NoDevices, ModelUnavailable):
+        raise
     except (bootstrap.EngineDied, bootstrap.WorkerBroken):
+        return 1
+    except Exception:  # noqa: BLE001  # caught here, since after this nothing is sent to Sentry any more
+        logger.exception("a defect ended the worker", action="defect")
         return 1
     return 0
 

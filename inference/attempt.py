@@ -191,15 +191,15 @@ class Attempt:
                         stages.enter(phase.value)
                         await self._enter(phase)
                     case Stepped():
-                        self._workshop.metrics.count_steps(event.step - steps_done, seconds=event.seconds)
+                        self._workshop.metrics.count_steps(event.step - steps_done)
                         steps_done = event.step
                         await self._progress.stepped(event)
                         if 2 * event.step >= event.steps:
                             crash.reach(CrashPoint.MID_DRAWING)
                     case Previewed():
                         self._previews.offer(event)
-                    case Failed(kind=kind, message=message):
-                        logger.warning("the engine failed: {}", kind.value, action="attempt_failed")
+                    case Failed(kind=kind, message=message, error=error):
+                        logger.opt(exception=error).error("it cannot be drawn: {}", kind.value, action="attempt_failed")
                         return make_failure(PUBLIC_REASONS[kind], message)
                     case Finished():
                         return event

@@ -24,6 +24,7 @@ from inference.attempt import Attempt, Workshop
 from inference.attempts import Attempts
 from inference.cancellation import Cancellation
 from inference.claims import Claims
+from inference.engine.adapter import MEMORY_ERRORS
 from inference.engine.engine import Phase
 from inference.engine.loops import loop_for
 from inference.engine.threaded_engine import ThreadedEngine
@@ -40,6 +41,8 @@ from inference.tasks import cancel_all
 
 RELEASE_TRIES = 3
 ENGINE_CHECK_SECONDS = 1.0
+#: After so many periods without an answer to a renewal a worker is not ready: it can be given no work.
+MISSED_RENEWALS = 6
 
 
 class EngineDied(Exception):
@@ -107,16 +110,23 @@ class Worker:
         )
         self._gateways = Gateways(self._bus, worker_id=f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}")
         self._attempts = Attempts(slots=self._count_slots, hand_back=self._hand_back)
-        self._telemetry.sample(self._metrics.slots, self._count_slots)
-        self._telemetry.sample(self._metrics.slots_busy, lambda: self._attempts.busy_slots)
-        self._telemetry.sample(self._metrics.bus_connected, lambda: float(self._bus.connected_seconds > 0))
+        self._telemetry.sample(metrics.slots.labels(model=self._name), self._count_slots)
+        self._telemetry.sample(metrics.slots_busy.labels(model=self._name), lambda: self._attempts.busy_slots)
+        self._telemetry.sample(metrics.bus_connected, lambda: float(self._bus.connected_seconds > 0))
         self._telling: asyncio.Task[None] | None = None
         self._model_seen = Sighting()
+        self._bucket_seen = Sighting()
+        # The first answer makes this worker known; gateways make its queue when they hear of it.
+        self._gateway_seen = Sighting(patience_seconds=MISSED_RENEWALS * settings.renew_seconds)
+        self._hints = Hints(self._bus, model=self._name)
         health = self._telemetry.health
         health.require_to_live("device", self._check_device)
         health.require_to_be_ready("model", self._model_seen)
         health.require_to_be_ready("device", self._check_device)
         health.require_to_be_ready("NATS", lambda: "" if self._bus.connected_seconds > 0 else "not connected")
+        health.require_to_be_ready("bucket", self._bucket_seen)
+        health.require_to_be_ready("gateway", self._gateway_seen)
+        health.require_to_be_ready("queue", lambda: "" if self._hints.is_bound else "not there")
         self._model = Model()
 
     async def start(self) -> None:
@@ -137,7 +147,7 @@ class Worker:
                     ca_file=self._settings.nats_ca_file,
                 )
             ),
-            asyncio.ensure_future(self._store.ensure_bucket()),
+            asyncio.ensure_future(self._ensure_bucket()),
         ]
         try:
             await asyncio.gather(*starting)
@@ -159,6 +169,7 @@ class Worker:
             self._engine,
             model=self._model,
             period_seconds=self._settings.renew_seconds,
+            on_answer=self._gateway_seen.note,
         )
         self._bus.on_connect(renewals.hasten)
 
@@ -169,7 +180,7 @@ class Worker:
         self._engine.on_slots_changed = on_slots_changed
         await Cancellation(self._bus, self._attempts).listen()
         claims = Claims(
-            Hints(self._bus, model=self._name),
+            self._hints,
             self._gateways,
             self._attempts,
             on_granted=self._on_granted(),
@@ -204,12 +215,22 @@ class Worker:
         await asyncio.to_thread(self._telemetry.close)
 
     async def _load(self) -> None:
-        traits = await self._engine.start()
+        try:
+            traits = await self._engine.start()
+        except MEMORY_ERRORS as error:
+            raise models.ModelUnavailable(
+                f"{self._settings.model}: the device has too little memory for a single picture; "
+                "EASEL_OFFLOAD=model or EASEL_OFFLOAD=layers needs less"
+            ) from error
         self._model_seen.note()
         try:
             self._model = model_spec.describe(traits, self._card, name=self._name)
         except ValueError as error:
             raise models.ModelUnavailable(f"{self._settings.model}: {error}") from error
+
+    async def _ensure_bucket(self) -> None:
+        await self._store.ensure_bucket()
+        self._bucket_seen.note()
 
     def _check_device(self) -> str:
         return "answers no more" if not self._model_seen() and not self._engine.alive else ""

@@ -66,6 +66,11 @@ class Hints:
         self._empty_pulls = 0
         self._probe_wait_seconds = PROBE_WAIT_SECONDS
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether it has found its queue, and that was not seen to vanish since."""
+        return self._subscription is not None
+
     async def pull(self, count: int) -> Sequence[Hint]:
         """Wait a short while for hints; at most so many, often none. Never cancel this."""
         if self._subscription is None and not await self._bind():

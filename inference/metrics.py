@@ -55,6 +55,13 @@ class EngineMetrics:
             buckets=OCCUPANCY_BUCKETS,
             registry=registry,
         )
+        self._step_seconds = Histogram(
+            "easel_step_seconds",
+            "How long evaluations of the denoiser took, each a step of all that are in it.",
+            ["model"],
+            buckets=STEP_BUCKETS_SECONDS,
+            registry=registry,
+        )
         self._busy_seconds = Counter(
             "easel_device_busy_seconds",
             "How long the device was busy, previews apart; the rate of all of it is its utilisation.",
@@ -94,6 +101,10 @@ class EngineMetrics:
         self._batch_rows.labels(model=self._model).observe(rows)
         self._batch_occupancy.labels(model=self._model).observe(min(1.0, rows / paying_rows))
 
+    def step(self, *, seconds: float) -> None:
+        """Take note of how long an evaluation took, which is a step of all that are in it."""
+        self._step_seconds.labels(model=self._model).observe(seconds)
+
     def work(self, work: Work, *, seconds: float) -> None:
         """Take note of how long the device was busy."""
         self._busy_seconds.labels(model=self._model, work=work.value).inc(seconds)
@@ -115,6 +126,7 @@ class EngineMetrics:
         for of_the_model in (
             self._batch_rows,
             self._batch_occupancy,
+            self._step_seconds,
             self._out_of_memory,
             self._memory_used_bytes,
             self._memory_bytes,
@@ -137,16 +149,9 @@ class Metrics:
         self._model = model
         self.engine = EngineMetrics(registry, model=model)
         self._steps = Counter("easel_steps", "Denoising steps done.", ["model"], registry=registry)
-        self._step_seconds = Histogram(
-            "easel_step_seconds",
-            "How long steps took.",
-            ["model"],
-            buckets=STEP_BUCKETS_SECONDS,
-            registry=registry,
-        )
         self._phase_seconds = Histogram(
             "easel_phase_seconds",
-            "How long the phases of an attempt took, each for all of its pictures.",
+            "How long the phases of an attempt that succeeded took, each for all of its pictures.",
             ["model", "phase"],
             buckets=PHASE_BUCKETS_SECONDS,
             registry=registry,
@@ -160,35 +165,40 @@ class Metrics:
         self._attempt_failures = Counter(
             "easel_attempt_failures", "Attempts that failed, by reason.", ["model", "reason"], registry=registry
         )
-        self._uploads = Counter("easel_uploads", "Files on their way to storage.", ["outcome"], registry=registry)
+        self._uploads = Counter(
+            "easel_uploads", "Files on their way to storage.", ["model", "outcome"], registry=registry
+        )
         self._upload_seconds = Histogram(
             "easel_upload_seconds",
-            "How long it took to store a file, repeated tries and all.",
+            "How long it took to store a file or to give it up, repeated tries and all.",
+            ["model"],
             buckets=UPLOAD_BUCKETS_SECONDS,
             registry=registry,
         )
-        self._upload_bytes = Counter("easel_upload_bytes", "Bytes of the files stored.", registry=registry)
+        self._upload_bytes = Counter("easel_upload_bytes", "Bytes of the files stored.", ["model"], registry=registry)
         self._previews = Counter(
             "easel_previews",
             "Previews; one that had to wait was replaced by a newer one, or dropped with its attempt.",
-            ["outcome"],
+            ["model", "outcome"],
             registry=registry,
         )
         self._claims = Counter(
             "easel_worker_claims",
             "Claims that this worker asked for, by the answer it got; one without is asked for again.",
-            ["answer"],
+            ["model", "answer"],
             registry=registry,
         )
         self.slots = Gauge(
             "easel_slots",
             "Requests that this worker can hold for drawing.",
+            ["model"],
             multiprocess_mode="livesum",
             registry=registry,
         )
         self.slots_busy = Gauge(
             "easel_slots_busy",
             "Requests that it holds for drawing now.",
+            ["model"],
             multiprocess_mode="livesum",
             registry=registry,
         )
@@ -200,11 +210,9 @@ class Metrics:
         )
         self._show_zeros()
 
-    def count_steps(self, steps: int, *, seconds: float) -> None:
-        """Count steps, and how long each of them took."""
+    def count_steps(self, steps: int) -> None:
+        """Count steps that were done."""
         self._steps.labels(model=self._model).inc(steps)
-        for _ in range(steps):
-            self._step_seconds.labels(model=self._model).observe(seconds)
 
     def time_phases(self, seconds: Mapping[str, float]) -> None:
         """Take in how long phases took, by their names."""
@@ -215,8 +223,7 @@ class Metrics:
         """Count the end of an attempt, and the reason if it failed."""
         self._attempts.labels(model=self._model, outcome=outcome).inc()
         if reason is not None:
-            name = FailureReason.Name(reason).removeprefix("FAILURE_REASON_")
-            self._attempt_failures.labels(model=self._model, reason=name).inc()
+            self._attempt_failures.labels(model=self._model, reason=_name_of_reason(reason)).inc()
 
     @contextmanager
     def upload(self, *, size_bytes: int) -> Iterator[None]:
@@ -225,39 +232,46 @@ class Metrics:
         try:
             yield
             outcome = STORED
-            self._upload_seconds.observe(monotonic() - started)
-            self._upload_bytes.inc(size_bytes)
+            self._upload_bytes.labels(model=self._model).inc(size_bytes)
         except Exception:
             outcome = FAILED
             raise
         finally:
-            self._uploads.labels(outcome=outcome).inc()
+            self._upload_seconds.labels(model=self._model).observe(monotonic() - started)
+            self._uploads.labels(model=self._model, outcome=outcome).inc()
 
     def count_preview(self, outcome: str) -> None:
         """Count what became of a preview."""
-        self._previews.labels(outcome=outcome).inc()
+        self._previews.labels(model=self._model, outcome=outcome).inc()
 
     def count_claim(self, answer: "ClaimAnswer.ValueType | None") -> None:
         """Count a claim by its answer, None being none."""
-        self._claims.labels(answer=NO_ANSWER if answer is None else name_of(answer)).inc()
+        name = NO_ANSWER if answer is None else name_of(answer)
+        self._claims.labels(model=self._model, answer=name).inc()
 
     def _show_zeros(self) -> None:
         """Show what has not happened yet as a zero, and not as missing: a rate is right from the first one on."""
         self._steps.labels(model=self._model)
-        self._step_seconds.labels(model=self._model)
         for phase in (*(phase.value for phase in Phase), UPLOADING):
             self._phase_seconds.labels(model=self._model, phase=phase)
         for outcome in (SUCCEEDED, FAILED, DROPPED):
             self._attempts.labels(model=self._model, outcome=outcome)
+        for reason in FailureReason.values():
+            if reason != FailureReason.FAILURE_REASON_UNSPECIFIED:
+                self._attempt_failures.labels(model=self._model, reason=_name_of_reason(reason))
+        self._upload_seconds.labels(model=self._model)
+        self._upload_bytes.labels(model=self._model)
         for outcome in (STORED, FAILED, DROPPED):
-            self._uploads.labels(outcome=outcome)
+            self._uploads.labels(model=self._model, outcome=outcome)
         for outcome in (SENT, REPLACED, DROPPED, FAILED):
-            self._previews.labels(outcome=outcome)
-        for answer in ClaimAnswer.values():
-            if answer != ClaimAnswer.CLAIM_ANSWER_UNSPECIFIED:
-                self._claims.labels(answer=name_of(answer))
-        for answer_of_no_name in (NO_ANSWER, UNKNOWN):
-            self._claims.labels(answer=answer_of_no_name)
+            self._previews.labels(model=self._model, outcome=outcome)
+        known = [name_of(answer) for answer in ClaimAnswer.values() if answer]
+        for answer_name in (*known, NO_ANSWER, UNKNOWN):
+            self._claims.labels(model=self._model, answer=answer_name)
+
+
+def _name_of_reason(reason: "FailureReason.ValueType") -> str:
+    return FailureReason.Name(reason).removeprefix("FAILURE_REASON_")
 
 
 def name_of(answer: "ClaimAnswer.ValueType") -> str:

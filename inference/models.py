@@ -135,7 +135,10 @@ def load(model: str, settings: WorkerSettings, *, threads: int, observer: Observ
     device = _choose_device(settings.device)
     pipeline = _load_pipeline(model, dtype=_choose_dtype(settings.dtype, device=device))
     pipeline.set_progress_bar_config(disable=True)
-    _place(pipeline, settings, device=device)
+    try:
+        _place(pipeline, settings, device=device)
+    except LOADING_ERRORS as error:
+        raise ModelUnavailable(f"the model {model} cannot be put on {device}: {_reason(error)}") from error
     logger.info(
         "loaded a {} on {}", type(pipeline).__name__, device, action="load_model", torch_threads=torch.get_num_threads()
     )
@@ -159,8 +162,11 @@ def quieten(*, offline: bool) -> None:
     # The environment is read on import, which may have been before.
     diffusers.utils.logging.set_verbosity_error()
     transformers.utils.logging.set_verbosity_error()
-    diffusers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.disable_progress_bar()
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.disable_progress_bar()
+        # What errors they tell of are lines of our log, like all others.
+        library.disable_default_handler()
+        library.enable_propagation()
 
 
 def _choose_device(device: Device) -> str:
@@ -272,6 +278,6 @@ def _adapt(pipeline: Any, settings: WorkerSettings, *, name: str, observer: Obse
             observer=observer,
         )
     try:
-        return WholeCallAdapter(pipeline, name=name)
+        return WholeCallAdapter(pipeline, name=name, observer=observer)
     except UnsuitablePipeline as error:
         raise ModelUnavailable(f"{name} is no model that Easel can serve: {error}") from error

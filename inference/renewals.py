@@ -1,6 +1,7 @@
 """Keeps what the worker holds alive, and lets go of what it holds no more."""
 
 import asyncio
+from collections.abc import Callable
 
 from loguru import logger
 
@@ -19,13 +20,21 @@ class Renewals:
     """Says every few seconds what the worker serves and holds; the first time that makes it known."""
 
     def __init__(
-        self, gateways: Gateways, attempts: Attempts, engine: Engine, *, model: Model, period_seconds: float
+        self,
+        gateways: Gateways,
+        attempts: Attempts,
+        engine: Engine,
+        *,
+        model: Model,
+        period_seconds: float,
+        on_answer: Callable[[], None] = lambda: None,
     ) -> None:
         self._gateways = gateways
         self._attempts = attempts
         self._engine = engine
         self._model = model
         self._period_seconds = period_seconds
+        self._on_answer = on_answer
         self._wake = asyncio.Event()
         self._answered = True
         self._told_slots = 0
@@ -69,6 +78,7 @@ class Renewals:
         if not self._answered:
             logger.info("a gateway answers again", action="renew")
         self._answered = True
+        self._on_answer()
         self._told_slots = slots
         for dropped in response.dropped:
             self._attempts.drop_attempt(dropped, reason="no longer ours")

@@ -40,10 +40,11 @@ OPTIONS = (
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING_REQUESTS),
 )
 
-SERVICES = (
-    generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
-    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+_DESCRIPTORS = (
+    generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"],
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"],
 )
+SERVICES = tuple(service.full_name for service in _DESCRIPTORS)
 
 
 class _Health(health.aio.HealthServicer):
@@ -85,6 +86,9 @@ class Server:
         metrics: Metrics,
     ) -> None:
         self._listen = listen
+        for service in _DESCRIPTORS:
+            for method in service.methods:
+                metrics.show_method(f"{service.full_name}/{method.name}")
         calls = CallInterceptor(metrics, turns=turns, write_timeout_seconds=write_timeout_seconds)
         self._server = grpc.aio.server(interceptors=[calls], options=OPTIONS)
         self._health = _Health()

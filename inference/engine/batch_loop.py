@@ -167,6 +167,7 @@ class BatchLoop:
         self._adapter.wait()
         seconds = self._clock() - started
         self._observer.batch(rows=rows, paying_rows=self._costs.cap(key))
+        self._observer.step(seconds=seconds)
         self._observer.work(Work.DENOISING, seconds=seconds)
         if observe:
             self._costs.observe(key, rows, seconds)

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -106,6 +106,8 @@ class Failed:
     kind: FailureKind
     #: One sentence for people.
     message: str
+    #: Where in the model it came from, without a prompt, for whoever logs it and knows of which request it was.
+    error: BaseException | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

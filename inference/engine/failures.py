@@ -1,7 +1,5 @@
 """Says in the engine's words why a request failed."""
 
-from loguru import logger
-
 from easel.logs import without_message
 from inference.engine.adapter import InvalidOutput, OutOfMemory
 from inference.engine.engine import Failed, FailureKind
@@ -11,14 +9,14 @@ MAX_MESSAGE_CHARACTERS = 300
 
 
 def failed(error: Exception) -> Failed:
-    """Make the last event of a request out of the error that ended it; the model's own are logged, without prompts."""
+    """Make the last event of a request out of the error that ended it."""
     match error:
         case OutOfMemory() | MemoryError():
             return Failed(kind=FailureKind.OUT_OF_MEMORY, message=_sentence(error, "the device ran out of memory"))
         case InvalidOutput():
             return Failed(kind=FailureKind.INVALID_OUTPUT, message=_sentence(error, "the picture is not a number"))
-    logger.opt(exception=without_message(error)).warning("the model failed on a request", action="draw_failed")
-    return Failed(kind=FailureKind.MODEL_ERROR, message=f"{type(error).__name__}: {_sentence(error, '')}")
+    message = f"{type(error).__name__}: {_sentence(error, '')}"
+    return Failed(kind=FailureKind.MODEL_ERROR, message=message, error=without_message(error))
 
 
 def _sentence(error: Exception, otherwise: str) -> str:

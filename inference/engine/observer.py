@@ -19,6 +19,10 @@ class Observer(Protocol):
         """Take note of an evaluation with so many rows, where so many would pay."""
         ...
 
+    def step(self, *, seconds: float) -> None:
+        """Take note of how long an evaluation took, which is a step of all that are in it."""
+        ...
+
     def work(self, work: Work, *, seconds: float) -> None:
         """Take note of how long the device was busy."""
         ...
@@ -40,6 +44,9 @@ class Unobserved:
     """Lets it all pass."""
 
     def batch(self, *, rows: int, paying_rows: int) -> None:
+        """Let it pass."""
+
+    def step(self, *, seconds: float) -> None:
         """Let it pass."""
 
     def work(self, work: Work, *, seconds: float) -> None:

@@ -53,7 +53,7 @@ class SerialLoop:
 
     def _outcome(self, order: Order) -> Event:
         try:
-            return _Painting(self._adapter, order, self._pulse).paint()
+            return _Painting(self._adapter, order, self._pulse, self._observer).paint()
         except _Cancelled:
             return Stopped()
         except DeviceLost:
@@ -75,11 +75,12 @@ class _Painting:
     products of another shape would round differently, and memory would grow with the count.
     """
 
-    def __init__(self, adapter: WholeAdapter, order: Order, pulse: Pulse) -> None:
+    def __init__(self, adapter: WholeAdapter, order: Order, pulse: Pulse, observer: Observer) -> None:
         self._adapter = adapter
         self._order = order
         self._request = order.request
         self._pulse = pulse
+        self._observer = observer
         self._steps_done = 0
         self._step_started = 0.0
         self._slowest_step_seconds = 0.0
@@ -119,6 +120,7 @@ class _Painting:
         seconds, self._step_started = now - self._step_started, now
         self._steps_done = step
         self._slowest_step_seconds = max(self._slowest_step_seconds, seconds)
+        self._observer.step(seconds=seconds)
         self._order.emit(Stepped(step=step, steps=self._request.steps * self._request.image_count, seconds=seconds))
 
     def _check_cancelled(self) -> None:

@@ -9,7 +9,9 @@ import torch
 from inference import schedulers
 from inference.engine import pipelines
 from inference.engine.adapter import InvalidOutput, OnEvaluation, Traits
+from inference.engine.device_memory import MemoryGauge
 from inference.engine.engine import DrawRequest, Pixels
+from inference.engine.observer import UNOBSERVED, Observer
 
 
 class UnsuitablePipeline(Exception):
@@ -22,7 +24,7 @@ class WholeCallAdapter:
     It has no previews: what the latents of an unknown pipeline are is not known either.
     """
 
-    def __init__(self, pipeline: Any, *, name: str) -> None:
+    def __init__(self, pipeline: Any, *, name: str, observer: Observer = UNOBSERVED) -> None:
         self._takes = frozenset(inspect.signature(pipeline.__call__).parameters)
         needed = {"prompt", "num_inference_steps", "callback_on_step_end", "width", "height"}
         if missing := sorted(needed - self._takes):
@@ -30,6 +32,7 @@ class WholeCallAdapter:
         self._pipeline = pipeline
         self._traits = pipelines.traits_of(pipeline, name=name)
         self._saved_scheduler = pipeline.scheduler
+        self._memory = MemoryGauge(torch.device(pipeline.device), observer)
 
     @property
     def traits(self) -> Traits:
@@ -49,6 +52,7 @@ class WholeCallAdapter:
         """
 
         def on_step_end(_pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            self._memory.look()
             on_evaluation(index + 1, self._pipeline.num_timesteps)
             return tensors
 

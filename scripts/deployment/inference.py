@@ -30,8 +30,17 @@ DEVICE = [
     ),
     Panel(
         title="With what",
+        description="On average over all workers.",
         unit="percentunit",
-        queries=[rate("easel_device_busy_seconds_total", by="work", where=MODEL)],
+        queries=[
+            Query(
+                expr=(
+                    f"sum by (work) (rate(easel_device_busy_seconds_total{{{MODEL}}}[$__rate_interval])) / "
+                    f"on () group_left () sum(easel:live_workers:max{{{MODEL}}} > 0)"
+                ),
+                legend="{{work}}",
+            )
+        ],
         stacked=True,
     ),
     Panel(
@@ -46,8 +55,8 @@ DEVICE = [
         title="Slots",
         description="Requests that workers hold for drawing, and could hold.",
         queries=[
-            Query(expr="sum(easel_slots_busy)", legend="taken"),
-            Query(expr="sum(easel_slots)", legend="there are"),
+            Query(expr=f"sum(easel_slots_busy{{{MODEL}}})", legend="taken"),
+            Query(expr=f"sum(easel_slots{{{MODEL}}})", legend="there are"),
         ],
     ),
     Panel(
@@ -128,7 +137,7 @@ ATTEMPTS = [
     Panel(
         title="Claims by answer",
         unit="ops",
-        queries=[rate("easel_worker_claims_total", by="answer")],
+        queries=[rate("easel_worker_claims_total", by="answer", where=MODEL)],
         stacked=True,
     ),
 ]
@@ -137,19 +146,19 @@ PICTURES = [
     Panel(
         title="Files by outcome",
         unit="ops",
-        queries=[rate("easel_uploads_total", by="outcome")],
+        queries=[rate("easel_uploads_total", by="outcome", where=MODEL)],
         stacked=True,
     ),
-    Panel(title="How long it takes to store a file", unit="s", queries=quantiles("easel_upload_seconds")),
+    Panel(title="How long it takes to store a file", unit="s", queries=quantiles("easel_upload_seconds", where=MODEL)),
     Panel(
         title="Bytes stored",
         unit="Bps",
-        queries=[Query(expr="sum(rate(easel_upload_bytes_total[$__rate_interval]))", legend="stored")],
+        queries=[Query(expr=f"sum(rate(easel_upload_bytes_total{{{MODEL}}}[$__rate_interval]))", legend="stored")],
     ),
     Panel(
         title="Previews by outcome",
         unit="ops",
-        queries=[rate("easel_previews_total", by="outcome")],
+        queries=[rate("easel_previews_total", by="outcome", where=MODEL)],
         stacked=True,
     ),
 ]

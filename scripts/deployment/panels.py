@@ -84,7 +84,10 @@ class Panel:
             case "bargauge":
                 own = {"orientation": "horizontal", "displayMode": "basic", "reduceOptions": {"calcs": ["lastNotNull"]}}
             case "stat":
-                own = {"graphMode": "area", "colorMode": "none", "reduceOptions": {"calcs": ["lastNotNull"]}}
+                own = {"graphMode": "none", "colorMode": "none", "reduceOptions": {"calcs": ["lastNotNull"]}}
+            case "heatmap":
+                # The buckets are there already; without this Grafana would make others of them.
+                own = {"calculate": False, "yAxis": {"unit": self.unit}, "cellGap": 1}
             case _:
                 own = {}
         return {**own, **self.options}

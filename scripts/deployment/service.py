@@ -20,6 +20,7 @@ def service() -> dict[str, Any]:
             Row(title="Queue", panels=QUEUE),
             Row(title="Watching", panels=WATCHING),
             Row(title="What must not happen", panels=FAULTS),
+            Row(title="Processes", panels=PROCESSES),
         ],
         description="Calls, generations, the queue, and what must not happen.",
     )
@@ -207,7 +208,9 @@ FAULTS = [
     ),
     Panel(
         title="Attempts lost with their worker, in 15 minutes",
-        queries=[Query(expr="easel:attempts_lost:increase15m", legend="lost")],
+        queries=[
+            Query(expr=f"sum by (model) (increase(easel_attempts_lost_total{{{MODEL}}}[15m]))", legend="{{model}}")
+        ],
     ),
     Panel(
         title="Statements that PostgreSQL left unanswered",
@@ -232,5 +235,24 @@ FAULTS = [
             Query(expr="easel:unreadable_messages:increase15m", legend="unreadable, in 15 minutes"),
             Query(expr="sum(increase(easel_recalled_total[15m]))", legend="recalled, in 15 minutes"),
         ],
+    ),
+]
+
+PROCESSES = [
+    Panel(
+        title="Ready",
+        description="Of the processes that there are; one that is not says at /readyz what it lacks.",
+        queries=[
+            Query(expr="sum by (service) (easel_ready)", legend="{{service}} ready"),
+            Query(expr="sum by (service) (easel_processes)", legend="{{service}} there"),
+        ],
+        width=12,
+    ),
+    Panel(
+        title="Versions",
+        description="How many endpoints there are of each; in an upgrade there are two for a while.",
+        queries=[Query(expr="count by (service, version) (easel_build_info)", legend="{{service}} {{version}}")],
+        width=12,
+        stacked=True,
     ),
 ]

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
 from PIL import Image
 
 from easel.client import Client, GenerationSpec, GenerationState
-from easel.embedded import Stack
+from easel.embedded import Stack, prometheus
 from tests.scraping import scrape
 
 EASEL = (sys.executable, "-P", "-m", "easel")
@@ -125,6 +126,21 @@ async def test_up_serves_mends_itself_and_stops_when_asked(stack: Stack, tmp_pat
         _, errors = await up.communicate()
     assert up.returncode == 0
     assert errors.decode() == ""
+    assert processes_in(tmp_path) == []
+
+
+@pytest.mark.skipif(not prometheus.is_installed(), reason="Prometheus is not installed here")
+async def test_up_has_prometheus_observe_it(stack: Stack, tmp_path: Path) -> None:
+    async with command(tmp_path, "up", "--port", "0", "--observe", model=stack.model) as up:
+        said = await until(up, "Ctrl-C stops everything")
+        found = re.search(r"^prometheus +(\S+)", said, re.MULTILINE)
+        assert found is not None, said
+        async with httpx2.AsyncClient(base_url=found[1]) as client:
+            targets = (await client.get("/api/v1/targets")).json()["data"]["activeTargets"]
+        assert sorted(target["labels"]["job"] for target in targets) == ["gateway", "worker"]
+        up.send_signal(signal.SIGINT)
+        await up.communicate()
+    assert up.returncode == 0
     assert processes_in(tmp_path) == []
 
 

@@ -1,5 +1,6 @@
 """What logs and metrics of a whole stack say, and what they never say: what was asked for."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,8 @@ from easel.bus import Bus
 from easel.client import Client, EaselError
 from easel.embedded import Stack
 from easel.v1.generation_pb2 import Failure, FailureReason, Generation, GenerationSpec, GenerationState
+from tests import scripted as scripted_module
+from tests.faults.parts import worker_beside
 from tests.integration.scripted_worker import ScriptedWorker
 from tests.scraping import Samples, scrape
 
@@ -26,13 +29,18 @@ EXPIRED = GenerationState.GENERATION_STATE_EXPIRED
 
 
 @pytest.fixture(scope="module", params=["human", "json"])
-async def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+def log_format(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+async def stack(log_format: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A stack that says all it can."""
     environment = {
         "EASEL_LOG_LEVEL": "TRACE",
         "DIFFUSERS_VERBOSITY": "debug",
         "TRANSFORMERS_VERBOSITY": "debug",
-        "EASEL_LOG_FORMAT": request.param,
+        "EASEL_LOG_FORMAT": log_format,
         "EASEL_LEASE_SECONDS": "1.5",
         "EASEL_RENEW_SECONDS": "0.3",
         "EASEL_SWEEP_SECONDS": "0.2",
@@ -103,6 +111,27 @@ async def test_a_generation_is_followed_through_both_services_by_its_id(stack: S
         "worker": ["attempt_start", "stored", "attempt_end"],
     }
     assert not any(other.id in line for log in said(stack).values() for line in log.splitlines() if drawn.id in line)
+
+
+async def test_a_failure_of_the_model_is_told_with_its_traceback_and_id(
+    stack: Stack, client: Client, log_format: str
+) -> None:
+    async with worker_beside(stack, model=f"failing-{log_format}", **scripted_module.ENVIRONMENT) as worker:
+        spec = telling(model=f"failing-{log_format}", prompt=f"fail=model_error {MARKER}")
+        failed = await ended(client, spec)
+    assert failed.state == FAILED
+    log = worker.log.read_text()
+    (told,) = [line for line in log.splitlines() if failed.id in line and re.search(r"\bERROR\b", line)]
+    assert "cannot be drawn: model_error" in told
+    assert "Traceback" in (told if log_format == "json" else log)
+    assert MARKER not in log
+
+
+async def test_every_line_is_an_object_where_collectors_read_them(stack: Stack, log_format: str) -> None:
+    if log_format == "json":
+        for log in said(stack).values():
+            for line in log.splitlines():
+                assert {"time", "level", "message", "service", "generation_id"} <= json.loads(line).keys()
 
 
 async def test_what_was_asked_for_is_said_nowhere(stack: Stack, client: Client, scripted: ScriptedWorker) -> None:

@@ -48,6 +48,10 @@ async def line_with(process: Process, text: str) -> str:
     raise AssertionError(f"ended without saying {text!r}")
 
 
+def all_of(folder: Path) -> str:
+    return "".join(file.read_text() for file in folder.iterdir())
+
+
 async def output_of(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
     async with gateway(environment, *arguments) as process:
         output, _ = await process.communicate()
@@ -165,6 +169,39 @@ async def test_the_log_goes_to_a_file(environment: dict[str, str], tmp_path: Pat
     assert output == b""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert lines[-1]["message"] == "stopped"
+
+
+async def test_a_log_file_is_rotated_and_old_ones_are_removed(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "gateway.log"
+    # A line fills a file, and from its start to its end it says more than three.
+    environment |= {"EASEL_LOG_FILE": str(log), "EASEL_LOG_ROTATION": "50 B", "EASEL_LOG_RETENTION": "2"}
+    async with gateway(environment) as process:
+        while "listening on port" not in all_of(tmp_path):  # noqa: ASYNC110  # files tell nobody
+            await asyncio.sleep(0.01)
+        process.terminate()
+        await process.communicate()
+    assert len(os.listdir(tmp_path)) == 3
+    assert "stopped" in log.read_text()
+
+
+async def test_below_its_level_a_log_says_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "gateway.log"
+    environment |= {"EASEL_LOG_FILE": str(log), "EASEL_LOG_LEVEL": "ERROR"}
+    async with gateway(environment) as process:
+        while not log.exists():  # noqa: ASYNC110  # a file tells nobody
+            await asyncio.sleep(0.05)
+        process.terminate()
+        await process.communicate()
+    assert log.read_text() == ""
+
+
+async def test_what_ends_it_at_once_is_a_line_for_collectors_too(environment: dict[str, str]) -> None:
+    environment |= {"EASEL_LOG_FORMAT": "json", "EASEL_METRICS_LISTEN": "192.0.2.1:1"}
+    status, output = await output_of(environment)
+    line = json.loads(output.splitlines()[-1])
+    assert status == 2
+    assert line["level"] == "CRITICAL"
+    assert line["message"].startswith("EASEL_METRICS_LISTEN: cannot listen on 192.0.2.1:1")
 
 
 async def test_a_log_file_that_cannot_be_written_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A real Prometheus reads a stack under load: every query of every dashboard and rule finds something."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,9 +31,10 @@ class Asker:
         assert answer["status"] == "success", answer
         return answer["data"]
 
-    async def series(self, expr: str) -> list[Any]:
-        found: list[Any] = (await self.get("query", query=expr))["result"]
-        return found
+    async def finds(self, expr: str) -> bool:
+        """Whether there is a series with a number; a division of nothing by nothing gives one without."""
+        found = (await self.get("query", query=expr))["result"]
+        return any(not math.isnan(float(series["value"][1])) for series in found)
 
     async def until_found(self, exprs: dict[str, str]) -> dict[str, str]:
         """Ask until each finds something, or patience ends; give those that find nothing."""
@@ -40,7 +42,7 @@ class Asker:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while missing:
-                    missing = {where: expr for where, expr in missing.items() if not await self.series(expr)}
+                    missing = {where: expr for where, expr in missing.items() if not await self.finds(expr)}
                     await asyncio.sleep(0.1)
         except TimeoutError:
             pass

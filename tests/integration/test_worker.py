@@ -183,7 +183,7 @@ async def test_it_shows_what_it_measures(launch: Launch, gateway: ScriptedGatewa
     assert during.value("easel_attempts_total", model=MODEL, outcome="succeeded") == 1
     assert during.value("easel_worker_claims_total", answer="GRANTED") == 2
     assert during.value("easel_steps_total", model=MODEL) > 30
-    assert during.value("easel_step_seconds_count", model=MODEL) == during.value("easel_steps_total", model=MODEL)
+    assert during.value("easel_step_seconds_count", model=MODEL) == during.value("easel_batch_rows_count", model=MODEL)
     assert 0 < during.value("easel_phase_seconds_sum", model=MODEL, phase="denoising") < WAIT_SECONDS
     assert during.value("easel_uploads_total", outcome="stored") == during.value("easel_upload_seconds_count") == 1
     assert during.value("easel_upload_bytes_total") == stored.image.size_bytes
@@ -208,17 +208,30 @@ async def test_probes_are_told_what_it_lacks(launch: Launch, gateway: ScriptedGa
                 await asyncio.sleep(0.05)
         return answer.status_code
 
-    assert await until_told("/readyz", "ok model: ok\nok device: ok\nno NATS: not connected\n") == 503
+    drawable = "ok model: ok\nok device: ok\n"
+    assert (
+        await until_told(
+            "/readyz",
+            f"{drawable}no NATS: not connected\nok bucket: ok\nno gateway: not yet\nno queue: not there\n",
+        )
+        == 503
+    )
     assert await until_told("/livez", "ok event loop: ok\nok device: ok\n") == 200
     await nats.start()
-    assert await until_told("/readyz", "ok model: ok\nok device: ok\nok NATS: ok\n") == 200
+    # The gateway here answers once it is connected, and makes no queue by itself.
+    assert (
+        await until_told("/readyz", f"{drawable}ok NATS: ok\nok bucket: ok\nok gateway: ok\nno queue: not there\n")
+        == 503
+    )
     await gateway.until_connected()
     await gateway.make_streams()
     await until_ready(gateway)
+    served = f"{drawable}ok NATS: ok\nok bucket: ok\nok gateway: ok\nok queue: ok\n"
+    assert await until_told("/readyz", served) == 200
     held = await gateway.queue(drawing(steps=LONG))
     await until_drawing(gateway, held)
     worker.send_signal(signal.SIGTERM)
-    assert await until_told("/readyz", "ok model: ok\nok device: ok\nok NATS: ok\nno stopping: it is\n") == 503
+    assert await until_told("/readyz", f"{served}no stopping: it is\n") == 503
     assert await until_told("/livez", "ok event loop: ok\nok device: ok\n") == 200
     worker.send_signal(signal.SIGKILL)
 

@@ -14,9 +14,7 @@ from inference import __main__ as process
 from inference.models import Card, ModelSource
 from tests.scripted.adapter import ScriptedAdapter
 
-MODEL = ModelSource(
-    card=Card(name="scripted", description="Draws what its script says."), load=lambda _observer: ScriptedAdapter()
-)
+MODEL = ModelSource(card=Card(name="scripted", description="Draws what its script says."), load=ScriptedAdapter)
 
 
 def stop_at(stop: CrashPoint) -> None:

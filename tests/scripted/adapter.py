@@ -25,6 +25,7 @@ import numpy as np
 
 from inference.engine.adapter import DeviceLost, InvalidOutput, OutOfMemory, Traits
 from inference.engine.engine import DrawRequest, Pixels
+from inference.engine.observer import UNOBSERVED, Observer
 
 TRAITS = Traits(
     family="Scripted",
@@ -67,6 +68,10 @@ class ScriptedState:
 class ScriptedAdapter:
     """Follows the prompts: a batch takes as long as its slowest. The same request always gives the same pixels."""
 
+    def __init__(self, observer: Observer = UNOBSERVED) -> None:
+        self._observer = observer
+        self._read: set[str] = set()
+
     @property
     def traits(self) -> Traits:
         return TRAITS
@@ -78,6 +83,8 @@ class ScriptedAdapter:
         return None
 
     def encode(self, request: DrawRequest) -> Mapping[str, str]:
+        self._observer.lookup(hit=request.prompt in self._read)
+        self._read.add(request.prompt)
         script = read_script(request.prompt)
         time.sleep(float(script.get("encode", 0)))
         return script

@@ -430,6 +430,17 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     assert "--port" in result.stderr
 
 
+def test_to_observe_without_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("easel.embedded.prometheus.is_installed", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = runner.invoke(app, ["up", "--observe", "--port", str(port), "--data", str(tmp_path / "data")])
+    missing, taken_too = result.stderr.splitlines()
+    assert "Prometheus is not installed here, so nothing observes the service." in missing
+    # It goes on without.
+    assert f"port {port} is taken" in taken_too
+
+
 @pytest.mark.parametrize(
     ("command", "executed"),
     [

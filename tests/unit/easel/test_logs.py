@@ -2,7 +2,9 @@ import asyncio
 import io
 import json
 import logging
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,10 @@ def restored_logging() -> Iterator[None]:
     """Leave both loggings as they were: they belong to the whole process."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
+    hooks = sys.excepthook, threading.excepthook
     yield
+    sys.excepthook, threading.excepthook = hooks
+    logging.captureWarnings(capture=False)
     logger.remove()
     logger.configure(extra={}, patcher=lambda _: None)
     logger.add(sys.stderr)
@@ -176,6 +181,33 @@ def test_a_file_that_grew_is_rotated_and_no_line_is_lost_or_broken(tmp_path: Pat
         assert [number for number in range(50) if any(f"gateway line {number} " in line for line in lines)] == list(
             range(50)
         )
+
+
+_UNCAUGHT = """
+import threading, warnings
+from easel import logs
+
+logs.configure(service="worker", log_format="json")
+logs.configure(service="worker", log_format="json")
+thread = threading.Thread(target=lambda: {}["of a thread"], name="t")
+thread.start()
+thread.join()
+warnings.warn("an {old} way", DeprecationWarning, stacklevel=1)
+raise RuntimeError("of the process")
+"""
+
+
+def test_what_nobody_catches_and_warnings_are_lines_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", _UNCAUGHT], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["level"] for line in lines] == ["CRITICAL", "WARNING", "CRITICAL"]
+    of_a_thread, warning, of_the_process = lines
+    assert of_a_thread["exception"].endswith("KeyError: 'of a thread'")
+    assert "DeprecationWarning: an {old} way" in warning["message"]
+    assert of_the_process["exception"].endswith("RuntimeError: of the process")
 
 
 def test_old_files_are_removed_beyond_their_number(tmp_path: Path) -> None:

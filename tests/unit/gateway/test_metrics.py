@@ -1,5 +1,6 @@
 """What the gateway's instruments say."""
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 
@@ -54,3 +55,32 @@ def test_live_workers_are_shown_for_every_known_model(metrics: Metrics, registry
     # So that the very first dead letter is an increase.
     assert registry.get_sample_value("easel_failures_total", {"model": "idle", "reason": "DEAD_LETTER"}) == 0
     assert registry.get_sample_value("easel_transitions_total", {"model": "idle", "state": "EXPIRED"}) == 0
+
+
+def test_a_method_that_nobody_called_is_a_zero_for_each_status(metrics: Metrics, registry: CollectorRegistry) -> None:
+    metrics.show_method("s/Get")
+    for code in ("OK", "INTERNAL", "UNAVAILABLE"):
+        assert registry.get_sample_value("easel_rpcs_total", {"method": "s/Get", "code": code}) == 0
+    assert registry.get_sample_value("easel_rpc_seconds_count", {"method": "s/Get"}) == 0
+
+
+def test_lost_attempts_count_by_model(metrics: Metrics, registry: CollectorRegistry) -> None:
+    metrics.count_lost([change(State.QUEUED), change(State.FAILED)])
+    assert registry.get_sample_value("easel_attempts_lost_total", {"model": "tiny"}) == 2
+
+
+def test_a_record_that_cannot_be_asked_is_shown_as_unknown(metrics: Metrics, registry: CollectorRegistry) -> None:
+    models = {"tiny": Model(live_workers=2)}
+    metrics.show_models(models)
+    metrics.show_backlog(models, [])
+    metrics.forget_record()
+    for name, labels in (
+        ("easel_live_workers", {}),
+        ("easel_backlog", {"state": "QUEUED"}),
+        ("easel_backlog_oldest_seconds", {}),
+    ):
+        shown = registry.get_sample_value(name, {"model": "tiny", **labels})
+        assert shown is not None
+        assert math.isnan(shown), name
+    metrics.show_models(models)
+    assert registry.get_sample_value("easel_live_workers", {"model": "tiny"}) == 2

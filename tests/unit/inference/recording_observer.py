@@ -10,6 +10,7 @@ class RecordingObserver:
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, int]] = []
+        self.steps: list[float] = []
         self.seconds: dict[Work, float] = defaultdict(float)
         self.lookups: list[bool] = []
         self.times_out_of_memory = 0
@@ -17,6 +18,9 @@ class RecordingObserver:
 
     def batch(self, *, rows: int, paying_rows: int) -> None:
         self.batches.append((rows, paying_rows))
+
+    def step(self, *, seconds: float) -> None:
+        self.steps.append(seconds)
 
     def work(self, work: Work, *, seconds: float) -> None:
         self.seconds[work] += seconds

@@ -39,7 +39,7 @@ class Running:
         self.task = asyncio.create_task(self.claims.run(self.stop))
 
     def counted(self, answer: str) -> float | None:
-        return self._registry.get_sample_value("easel_worker_claims_total", {"answer": answer})
+        return self._registry.get_sample_value("easel_worker_claims_total", {"model": MODEL, "answer": answer})
 
     async def next_granted(self) -> Task:
         async with asyncio.timeout(WAIT_SECONDS):

@@ -19,6 +19,7 @@ from inference.metrics import Metrics
 from inference.pictures import Encoder, PictureFile
 from inference.previews import Previews
 from inference.progress import Estimate, ProgressReporter, SmoothedMean
+from tests.unit.inference.conftest import MODEL
 from tests.unit.inference.scripted_gateway import WAIT_SECONDS, ScriptedGateway
 
 ID = "generation-1"
@@ -69,7 +70,7 @@ def preview(step: int, *, colour: int | None = None) -> Previewed:
 
 def outcomes(registry: CollectorRegistry) -> dict[str, float]:
     values = {
-        name: registry.get_sample_value("easel_previews_total", {"outcome": name})
+        name: registry.get_sample_value("easel_previews_total", {"model": MODEL, "outcome": name})
         for name in ("sent", "replaced", "dropped", "failed")
     }
     return {name: value for name, value in values.items() if value}

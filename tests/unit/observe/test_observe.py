@@ -42,9 +42,16 @@ def _exported() -> Iterator[tuple[str, set[str]]]:
                 yield family.name + suffix, set(instrument._labelnames)
 
 
-#: `easel.telemetry` shows the first itself.
-EXPORTED = {"easel_build_info": {"service", "version"}, **dict(_exported())}
+#: `easel.telemetry` shows the first ones itself.
+EXPORTED = {
+    "easel_build_info": {"service", "version"},
+    "easel_processes": {"service"},
+    "easel_ready": {"service"},
+    **dict(_exported()),
+}
 RECORDED = {rule["record"] for rule in recorded()}
+#: By which a query may group them; recorded ones have those that they were grouped by, of these.
+LABELS = {**EXPORTED, **{name: {"model", "state", "method", "code"} for name in RECORDED}}
 EXPRESSIONS = [*queries(), *((rule.get("record") or rule["alert"], rule["expr"]) for rule in rules())]
 
 
@@ -61,6 +68,14 @@ def test_every_query_asks_by_labels_that_they_have(where: str, expr: str) -> Non
     for name, selected in re.findall(r"\b(easel_[a-z0-9_]+)\{([^}]*)\}", expr):
         labels = set(re.findall(r"(\w+)(?:=|!=|=~|!~)\"", selected))
         assert labels <= EXPORTED[name], (name, labels)
+
+
+@pytest.mark.parametrize(("where", "expr"), EXPRESSIONS)
+def test_every_query_groups_by_labels_that_there_are(where: str, expr: str) -> None:
+    """Whichever series they are on: one that is misspelt is on none, and Prometheus would group by nothing."""
+    grouped = {label for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", expr) for label in re.findall(r"\w+", group)}
+    named = {label for name in _NAME.findall(expr) for label in LABELS.get(name, ())}
+    assert grouped <= named | {"le", "instance", "job"}, where
 
 
 def test_every_series_that_services_show_is_looked_at_somewhere() -> None:
