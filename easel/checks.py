@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import importlib.util
 import os
 import re
 import ssl
@@ -72,6 +73,42 @@ async def check_storage(settings: Settings) -> list[Finding]:
     return await asyncio.to_thread(lambda: list(judge_storage(settings)))
 
 
+async def check_exporters(settings: Settings) -> list[Finding]:
+    """Check that traces and errors can be sent where the settings say."""
+    found = []
+    if settings.traces_endpoint:
+        url = urlsplit(settings.traces_endpoint)
+        port = url.port or (443 if url.scheme == "https" else 80)
+        found.append(await _check_exporter("traces", module="opentelemetry.sdk", host=url.hostname or "", port=port))
+    if settings.sentry_dsn.get_secret_value():
+        url = urlsplit(settings.sentry_dsn.get_secret_value())
+        port = url.port or (443 if url.scheme == "https" else 80)
+        found.append(await _check_exporter("Sentry", module="sentry_sdk", host=url.hostname or "", port=port))
+    return found
+
+
+async def _check_exporter(name: str, *, module: str, host: str, port: int) -> Finding:
+    if not is_there(module):
+        missing = "what sends them is not installed"
+        return Finding(name, Verdict.FAIL, missing, "pip install 'easel[exporters]'")
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+        writer.close()
+    except (OSError, TimeoutError) as error:
+        # Nothing that is asked for waits for it.
+        return Finding(name, Verdict.WARN, f"{host}:{port}: {_why(error)}", "what is sent there meanwhile is lost")
+    return Finding(name, Verdict.OK, f"{host}:{port} answers")
+
+
+def is_there(module: str) -> bool:
+    """Whether a module is installed, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 async def _check_streams(client: PatientClient) -> list[Finding]:
     jetstream = client.jetstream(timeout=TIMEOUT_SECONDS)
     missing = []
@@ -110,18 +147,28 @@ def judge_storage(settings: Settings) -> Iterator[Finding]:
 def _check_signed_url(settings: Settings) -> Iterator[Finding]:
     """Fetch something that is not there: storage says so only to those whose signature it accepts."""
     endpoint = settings.s3_public_endpoint or settings.s3_endpoint
-    signer = objects.connect(settings, endpoint=endpoint)
-    key = f"doctor/{uuid.uuid4()}"
-    url = signer.presigned_get_object(settings.s3_bucket, key, expires=timedelta(minutes=1))
     try:
-        trusted = ssl.create_default_context(cafile=settings.s3_ca_file or None)
-        answer = httpx2.get(url, timeout=TIMEOUT_SECONDS, verify=trusted)
+        answer = _get_signed(settings, endpoint)
     except httpx2.TransportError as error:
+        why = f"{endpoint}: {_why(error)}"
+        if endpoint == settings.s3_endpoint:
+            yield Finding("signed URLs", Verdict.FAIL, why, "EASEL_S3_ENDPOINT says where the storage is")
+            return
+        # Clients are elsewhere, and so may their way be: from inside a container, theirs is often none.
         hint = "EASEL_S3_PUBLIC_ENDPOINT is where clients reach the storage; from here it is out of reach"
-        yield Finding("signed URLs", Verdict.FAIL, f"{endpoint}: {_why(error)}", hint)
+        yield Finding("public endpoint", Verdict.WARN, why, hint)
+        yield from _check_signed_url(settings.model_copy(update={"s3_public_endpoint": ""}))
         return
     yield judge_signature(answer, endpoint)
     yield from judge_clock(answer)
+
+
+def _get_signed(settings: Settings, endpoint: str) -> httpx2.Response:
+    signer = objects.connect(settings, endpoint=endpoint)
+    key = f"doctor/{uuid.uuid4()}"
+    url = signer.presigned_get_object(settings.s3_bucket, key, expires=timedelta(minutes=1))
+    trusted = ssl.create_default_context(cafile=settings.s3_ca_file or None)
+    return httpx2.get(url, timeout=TIMEOUT_SECONDS, verify=trusted)
 
 
 def judge_signature(answer: httpx2.Response, endpoint: str) -> Finding:

@@ -202,6 +202,14 @@ def _shared_folder() -> Path | None:
     return folder
 
 
+def empty_shared_folder() -> None:
+    """Forget what processes of earlier days have counted; for whoever starts all that share the folder."""
+    folder = _shared_folder()
+    if folder is not None:
+        for file in folder.glob("*.db"):
+            file.unlink(missing_ok=True)
+
+
 def _bury_the_dead(folder: Path) -> None:
     """Forget what processes showed that ended without a word; what they counted stays."""
     found = {int(match[1]) for file in folder.iterdir() if (match := _FILE_OF_LIVING.fullmatch(file.name))}

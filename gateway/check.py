@@ -4,7 +4,7 @@ import asyncio
 
 import psycopg
 
-from easel.checks import check_nats, check_storage, in_order
+from easel.checks import check_exporters, check_nats, check_storage, in_order
 from easel.environment import lookup
 from easel.finding import Finding, Verdict, report
 from gateway.errors import DatabaseUnavailable
@@ -16,12 +16,13 @@ LEAST_POSTGRESQL = 18
 
 
 async def check(settings: GatewaySettings) -> list[Finding]:
-    """Check the database, NATS and the storage, all at the same time."""
+    """Check the database, NATS, the storage, and where traces and errors go, all at the same time."""
     return in_order(
         await asyncio.gather(
             asyncio.to_thread(check_database, settings),
             check_nats(settings, with_streams=True),
             check_storage(settings),
+            check_exporters(settings),
         )
     )
 

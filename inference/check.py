@@ -2,7 +2,7 @@
 
 import asyncio
 
-from easel.checks import check_nats, check_storage, in_order
+from easel.checks import check_exporters, check_nats, check_storage, in_order
 from easel.environment import lookup
 from easel.finding import Finding, Verdict, report
 from inference import models
@@ -13,11 +13,13 @@ GIB = 1024**3
 
 
 async def check(settings: WorkerSettings) -> list[Finding]:
-    """Check the model, NATS and the storage."""
+    """Check the model, NATS, the storage, and where traces and errors go."""
     return in_order(
         [
             [check_model(settings.model)],
-            *await asyncio.gather(check_nats(settings, with_streams=False), check_storage(settings)),
+            *await asyncio.gather(
+                check_nats(settings, with_streams=False), check_storage(settings), check_exporters(settings)
+            ),
         ]
     )
 

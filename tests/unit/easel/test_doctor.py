@@ -3,7 +3,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -72,22 +72,26 @@ def storage(setting: str, endpoint: str) -> Settings:
     return Settings(**given)
 
 
+def about(place: str, findings: Iterable[Finding]) -> Finding:
+    return next(finding for finding in findings if place in finding.found)
+
+
 @pytest.mark.parametrize("setting", ["s3_endpoint", "s3_public_endpoint"])
 def test_storage_that_says_nothing(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     monkeypatch.setattr(checks, "TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(Minio, "bucket_exists", Minio.bucket_exists if setting == "s3_endpoint" else lambda *_: True)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         endpoint = f"http://127.0.0.1:{mute.getsockname()[1]}"
-        [*_, found] = checks.judge_storage(storage(setting, endpoint))
-    assert found.verdict is Verdict.FAIL
+        found = about(endpoint, checks.judge_storage(storage(setting, endpoint)))
+    assert found.verdict is (Verdict.FAIL if setting == "s3_endpoint" else Verdict.WARN)
     assert found.found.endswith(f"{endpoint}: no answer within 0.05 s")
 
 
 @pytest.mark.parametrize("setting", ["s3_endpoint", "s3_public_endpoint"])
 def test_storage_where_nobody_listens(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     monkeypatch.setattr(Minio, "bucket_exists", Minio.bucket_exists if setting == "s3_endpoint" else lambda *_: True)
-    [*_, found] = checks.judge_storage(storage(setting, f"http://{DEAD}"))
-    assert found.verdict is Verdict.FAIL
+    found = about(DEAD, checks.judge_storage(storage(setting, f"http://{DEAD}")))
+    assert found.verdict is (Verdict.FAIL if setting == "s3_endpoint" else Verdict.WARN)
     assert found.found.endswith(f"http://{DEAD}: nobody listens there")
 
 
@@ -185,6 +189,14 @@ async def test_a_machine_where_nothing_runs(tmp_path: Path) -> None:
     assert findings["worker: settings"].verdict is Verdict.SKIP
     assert "torch" in findings["worker: devices"].found
     assert {"Python", "versions", "easel[gateway]", "easel[inference]", "easel[local]", "easel[show]"} <= set(findings)
+
+
+async def test_beside_a_worker_nobody_looks_for_a_gateway_that_was_not_named(tmp_path: Path) -> None:
+    here = unset(EASEL_MODEL="postcard", EASEL_NATS_URL=f"nats://{DEAD}", EASEL_S3_ENDPOINT=f"http://{DEAD}")
+    outcome = await easel("doctor", "--json", folder=tmp_path, environment=here)
+    findings = {finding.check: finding for finding in map(Finding.from_json, outcome.stdout.splitlines())}
+    assert findings["service"].verdict is Verdict.SKIP
+    assert findings["worker: NATS"].verdict is Verdict.FAIL
 
 
 async def test_wrong_settings_are_told_one_by_one(tmp_path: Path) -> None:
