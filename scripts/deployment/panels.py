@@ -162,7 +162,16 @@ def dashboard(uid: str, title: str, rows: Sequence[Row], *, description: str) ->
         "editable": False,
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
-        "links": [{"type": "dashboards", "title": "Easel", "tags": ["easel"], "asDropdown": True}],
+        "links": [
+            {
+                "type": "dashboards",
+                "title": "Easel",
+                "tags": ["easel"],
+                "asDropdown": True,
+                "includeVars": True,
+                "keepTime": True,
+            }
+        ],
         "templating": {
             "list": [
                 {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
