@@ -122,7 +122,7 @@ async def test_a_failure_of_the_model_is_told_with_its_traceback_and_id(
     assert failed.state == FAILED
     log = worker.log.read_text()
     (told,) = [line for line in log.splitlines() if failed.id in line and re.search(r"\bERROR\b", line)]
-    assert "cannot be drawn: model_error" in told
+    assert "cannot be drawn: model error" in told
     assert "Traceback" in (told if log_format == "json" else log)
     assert MARKER not in log
 

@@ -218,15 +218,14 @@ async def test_probes_are_told_what_it_lacks(launch: Launch, gateway: ScriptedGa
     )
     assert await until_told("/livez", "ok event loop: ok\nok device: ok\n") == 200
     await nats.start()
-    # The gateway here answers once it is connected, and makes no queue by itself.
-    assert (
-        await until_told("/readyz", f"{drawable}ok NATS: ok\nok bucket: ok\nok gateway: ok\nno queue: not there\n")
-        == 503
-    )
     await gateway.until_connected()
     await gateway.make_streams()
     await until_ready(gateway)
     served = f"{drawable}ok NATS: ok\nok bucket: ok\nok gateway: ok\nok queue: ok\n"
+    assert await until_told("/readyz", served) == 200
+    await gateway.delete_consumer()
+    assert await until_told("/readyz", served.replace("ok queue: ok", "no queue: not there")) == 503
+    await gateway.make_consumer()
     assert await until_told("/readyz", served) == 200
     held = await gateway.queue(drawing(steps=LONG))
     await until_drawing(gateway, held)
