@@ -8,11 +8,16 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from easel import __version__
+from easel.client import Client, GenerationSpec
+from easel.embedded import Stack
+from tests import scripted
+from tests.integration.calls import until
 
 #: A word of no language, that must not get around.
 MARKER = "xqzvwkj"
@@ -54,6 +59,9 @@ class Receiver(ThreadingHTTPServer):
         self.raw += envelope
         lines = envelope.split(b"\n")
         self.events += [json.loads(line) for line in lines if line.startswith(b'{"') and b'"event_id"' in line][1:]
+
+    async def has_some(self) -> bool:
+        return bool(self.events)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -99,6 +107,25 @@ def test_errors_are_reported_with_what_they_are_about_and_without_what_was_asked
     assert [frame["function"] for frame in exception["stacktrace"]["frames"]][-1] == "draw"
     assert not any("vars" in frame for frame in exception["stacktrace"]["frames"])
     assert message["message"] == "could not connect"
+
+
+async def test_a_failure_of_the_model_is_reported_by_its_worker(receiver: Receiver, tmp_path: Path) -> None:
+    environment = {"EASEL_SENTRY_DSN": f"http://key@127.0.0.1:{receiver.server_port}/1", **scripted.ENVIRONMENT}
+    async with (
+        Stack(tmp_path, worker_module="tests.scripted", model="scripted", environment=environment) as stack,
+        Client(stack.target) as client,
+    ):
+        created = await client.create(GenerationSpec(model="scripted", prompt=f"fail=model_error {MARKER}", steps=2))
+        async for _ in client.watch(created.id):
+            pass
+        await until(receiver.has_some)
+
+    event = receiver.events[0]
+    assert (event["tags"]["service"], event["tags"]["generation_id"]) == ("worker", created.id)
+    (exception,) = event["exception"]["values"]
+    assert exception["value"] == "RuntimeError (the client got its message)"
+    assert [frame["function"] for frame in exception["stacktrace"]["frames"]][-1] == "_have_the_accident"
+    assert MARKER.encode() not in receiver.raw
 
 
 def test_a_dsn_that_is_none_ends_a_process_with_one_line(receiver: Receiver) -> None:
