@@ -7,8 +7,9 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from loguru import logger
+from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from gateway.errors import DatabaseUnavailable
 from gateway.record.database import CONNECT_TIMEOUT_SECONDS, driver_url
@@ -52,13 +53,17 @@ def is_current(url: str) -> bool:
     """Whether the database has the newest version of the schema, or one that is newer than this program.
 
     Raises:
-        DatabaseUnavailable: the database is out of reach.
+        DatabaseUnavailable: the database is out of reach, or does not let us look.
     """
     engine = create_engine(driver_url(url), connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS})
     try:
         with engine.connect() as connection:
             revision = _revision(connection)
     except OperationalError as error:
+        raise DatabaseUnavailable from error
+    except ProgrammingError as error:
+        if not isinstance(error.orig, InsufficientPrivilege):
+            raise
         raise DatabaseUnavailable from error
     finally:
         engine.dispose()

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import uuid
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -90,6 +91,18 @@ async def test_waits_for_the_schema_and_is_not_healthy_before(servers: Servers, 
         assert await output_of(environment, "migrate")
         while await health_at(port) != health_pb2.HealthCheckResponse.SERVING:  # noqa: ASYNC110  # asked, not told
             await asyncio.sleep(0.05)
+
+
+async def test_waits_for_a_database_that_does_not_let_it_look(servers: Servers, environment: dict[str, str]) -> None:
+    stranger = f"stranger_{uuid.uuid4().hex}"
+    with psycopg.connect(environment["EASEL_DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {stranger} LOGIN PASSWORD 'x'")
+        place = f"{connection.info.host}:{connection.info.port}/{connection.info.dbname}"
+    environment["EASEL_DATABASE_URL"] = f"postgresql://{stranger}:x@{place}"
+    async with gateway(environment) as process:
+        assert "permission denied for table alembic_version" in await line_with(process, "waiting for the database")
+        process.terminate()
+        assert await process.wait() == 0
 
 
 async def test_starts_before_nats_and_says_what_it_waits_for(environment: dict[str, str]) -> None:

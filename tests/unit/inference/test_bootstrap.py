@@ -11,9 +11,10 @@ from easel.embedded.nats import Nats
 from easel.embedded.s3 import S3
 from easel.settings import Misconfigured
 from inference.bootstrap import EngineDied, Worker, WorkerBroken
-from inference.engine.adapter import Adapter, DeviceLost
+from inference.engine.adapter import Adapter, DeviceLost, OutOfMemory
+from inference.engine.observer import Observer
 from inference.hints import Hint, Hints
-from inference.models import Card, ModelSource
+from inference.models import Card, ModelSource, ModelUnavailable
 from inference.settings import WorkerSettings
 from tests.unit.inference.conftest import MODEL
 from tests.unit.inference.scripted_adapter import Gate, ScriptedAdapter
@@ -71,6 +72,18 @@ async def two_held(gateway: ScriptedGateway, gate: Gate) -> tuple[str, str]:
     waiting = await gateway.queue(spec(model=MODEL))
     await gateway.until(lambda: bool(gateway.reports[waiting]))
     return drawn, waiting
+
+
+@pytest.mark.parametrize("error", [OutOfMemory("16 GiB"), MemoryError()], ids=["of the device", "of the machine"])
+@pytest.mark.usefixtures("gateway")
+async def test_a_model_that_does_not_fit_says_what_to_do(error: Exception, settings: WorkerSettings) -> None:
+    def load(_observer: Observer) -> Adapter:
+        raise error
+
+    worker = Worker(settings, model=ModelSource(card=Card(), load=load))
+    with pytest.raises(ModelUnavailable, match="too little memory for a single picture; EASEL_OFFLOAD=model"):
+        await worker.start()
+    await worker.close()
 
 
 async def test_a_lost_device_ends_the_worker_and_only_what_waited_is_handed_back(

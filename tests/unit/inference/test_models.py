@@ -2,8 +2,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from inference import models
+from inference.models import ModelUnavailable
 from tests.unit.inference.conftest import load
 
 
@@ -70,6 +72,15 @@ def test_a_device_that_is_not_there_is_refused(postcard_folder: Path, monkeypatc
 
     with pytest.raises(models.ModelUnavailable, match="EASEL_DEVICE"):
         load(postcard_folder, device="cuda")
+
+
+def test_a_device_that_cannot_hold_it_is_told(postcard_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_out(*_arguments: object, **_more: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 16 GiB")
+
+    monkeypatch.setattr(models, "_place", run_out)
+    with pytest.raises(ModelUnavailable, match="cannot be put on cpu: CUDA out of memory"):
+        load(postcard_folder, device="cpu")
 
 
 def test_a_card_is_read(postcard_folder: Path, tmp_path: Path) -> None:
