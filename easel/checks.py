@@ -94,7 +94,8 @@ async def _check_exporter(name: str, *, module: str, host: str, port: int) -> Fi
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             _, writer = await asyncio.open_connection(host, port)
-        writer.close()
+            writer.close()
+            await writer.wait_closed()
     except (OSError, TimeoutError) as error:
         # Nothing that is asked for waits for it.
         return Finding(name, Verdict.WARN, f"{host}:{port}: {_why(error)}", "what is sent there meanwhile is lost")

@@ -33,7 +33,7 @@ def configure(
     rotation: str = "",
     retention: str = "",
 ) -> None:
-    """Send every log line of this process to one sink: loguru's, standard logging's, warnings, and what nobody caught.
+    """Send every log line of this process, loguru's and standard logging's, to one sink.
 
     Tracebacks come without the values of variables, among which prompts and secrets would be.
 
@@ -64,11 +64,15 @@ def configure(
     else:
         logger.add(sink or sys.stderr, level=level, format=line, backtrace=False, diagnose=False)
     logging.basicConfig(handlers=[_Intercept()], level=0, force=True)
+    for noisy in ("asyncio", "urllib3", "grpc", "httpx2", "httpcore2", "filelock", "PIL", "huggingface_hub", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def take_over() -> None:
+    """Log warnings, too, and what nobody catches on any thread; for processes that are a service and nothing else."""
     logging.captureWarnings(capture=True)
     sys.excepthook = _log_uncaught
     threading.excepthook = lambda args: _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
-    for noisy in ("asyncio", "urllib3", "grpc", "httpx2", "httpcore2", "filelock", "PIL", "huggingface_hub", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def check_rotation(rotation: str) -> None:

@@ -175,6 +175,7 @@ class Settings(BaseSettings):
             )
         except OSError as error:
             raise Misconfigured("log_file", f"cannot write {self.log_file}: {error.strerror or error}") from error
+        logs.take_over()
 
     def refuse(self, problem: object) -> None:
         """Say what ends this process before it has begun: in a line for people, or for collectors where they listen."""

@@ -4,7 +4,6 @@ import json
 import logging
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,7 @@ def restored_logging() -> Iterator[None]:
     """Leave both loggings as they were: they belong to the whole process."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    hooks = sys.excepthook, threading.excepthook
     yield
-    sys.excepthook, threading.excepthook = hooks
-    logging.captureWarnings(capture=False)
     logger.remove()
     logger.configure(extra={}, patcher=lambda _: None)
     logger.add(sys.stderr)
@@ -188,7 +184,7 @@ import threading, warnings
 from easel import logs
 
 logs.configure(service="worker", log_format="json")
-logs.configure(service="worker", log_format="json")
+logs.take_over()
 thread = threading.Thread(target=lambda: {}["of a thread"], name="t")
 thread.start()
 thread.join()
