@@ -75,19 +75,16 @@ async def check_storage(settings: Settings) -> list[Finding]:
 
 async def check_exporters(settings: Settings) -> list[Finding]:
     """Check that traces and errors can be sent where the settings say."""
-    found = []
-    if settings.traces_endpoint:
-        url = urlsplit(settings.traces_endpoint)
-        port = url.port or (443 if url.scheme == "https" else 80)
-        found.append(await _check_exporter("traces", module="opentelemetry.sdk", host=url.hostname or "", port=port))
-    if settings.sentry_dsn.get_secret_value():
-        url = urlsplit(settings.sentry_dsn.get_secret_value())
-        port = url.port or (443 if url.scheme == "https" else 80)
-        found.append(await _check_exporter("Sentry", module="sentry_sdk", host=url.hostname or "", port=port))
-    return found
+    exporters = (
+        ("traces", "opentelemetry.sdk", settings.traces_endpoint),
+        ("Sentry", "sentry_sdk", settings.sentry_dsn.get_secret_value()),
+    )
+    return [await _check_exporter(name, module=module, url=url) for name, module, url in exporters if url]
 
 
-async def _check_exporter(name: str, *, module: str, host: str, port: int) -> Finding:
+async def _check_exporter(name: str, *, module: str, url: str) -> Finding:
+    place = urlsplit(url)
+    host, port = place.hostname or "", place.port or (443 if place.scheme == "https" else 80)
     if not is_there(module):
         missing = "what sends them is not installed"
         return Finding(name, Verdict.FAIL, missing, "pip install 'easel[exporters]'")

@@ -254,6 +254,8 @@ class Metrics:
         self._steps.labels(model=self._model)
         for phase in (*(phase.value for phase in Phase), UPLOADING):
             self._phase_seconds.labels(model=self._model, phase=phase)
+        self.slots.labels(model=self._model)
+        self.slots_busy.labels(model=self._model)
         for outcome in (SUCCEEDED, FAILED, DROPPED):
             self._attempts.labels(model=self._model, outcome=outcome)
         for reason in FailureReason.values():

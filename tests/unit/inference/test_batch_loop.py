@@ -280,6 +280,8 @@ def test_what_it_does_is_observed() -> None:
     assert [rows for rows, _ in world.observer.batches] == [rows for _, rows, _ in world.adapter.batches]
     key = (requests[0].width, requests[0].height)
     assert world.observer.batches[-1][1] == world.costs.cap(key)
+    assert len(world.observer.steps) == len(world.observer.batches)
+    assert sum(world.observer.steps) == pytest.approx(world.observer.seconds[Work.DENOISING])
     assert world.observer.seconds[Work.DECODING] == pytest.approx(len(requests) * DECODE_SECONDS)
     assert sum(world.observer.seconds.values()) == pytest.approx(world.clock.now)
     assert world.observer.times_out_of_memory == 0

@@ -42,6 +42,8 @@ def test_all_that_has_not_happened_yet_is_a_zero(registry: CollectorRegistry, me
         ("easel_worker_claims_total", {"model": MODEL, "answer": "NOT_YET"}),
         ("easel_worker_claims_total", {"model": MODEL, "answer": "NO_ANSWER"}),
         ("easel_attempt_failures_total", {"model": MODEL, "reason": "MODEL_ERROR"}),
+        ("easel_slots", {"model": MODEL}),
+        ("easel_slots_busy", {"model": MODEL}),
         ("easel_bus_connected", {}),
     ):
         assert value(registry, name, **labels) == 0, name
