@@ -26,13 +26,13 @@ class Gateways:
         return await self._bus.request(subjects.CLAIM, request, ClaimResponse, timeout_seconds=CLAIM_TIMEOUT_SECONDS)
 
     async def renew(
-        self, model: Model, *, slots: int, free_slots: int, attempts: Iterable[AttemptRef]
+        self, model: Model, *, slots: int, free_slots: int, attempts: Iterable[AttemptRef], timeout_seconds: float
     ) -> RenewResponse:
         """Say what the worker serves and holds, and hear what it holds no more."""
         request = RenewRequest(
             worker_id=self.worker_id, models=[model], slots=slots, free_slots=free_slots, attempts=attempts
         )
-        return await self._bus.request(subjects.RENEW, request, RenewResponse)
+        return await self._bus.request(subjects.RENEW, request, RenewResponse, timeout_seconds=timeout_seconds)
 
     async def release(self, attempts: Iterable[AttemptRef], *, leaving: bool) -> None:
         """Hand attempts back, which burns none; when leaving, the worker takes no more."""

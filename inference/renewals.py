@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from loguru import logger
 
-from easel.bus import BusUnavailable
+from easel.bus import REQUEST_TIMEOUT_SECONDS, BusUnavailable
 from easel.v1.model_pb2 import Model
 from easel.worker.v1.task_pb2 import AttemptRef
 from inference.attempts import Attempts
@@ -14,6 +14,9 @@ from inference.gateways import Gateways
 
 #: After a renewal that nobody answered.
 RETRY_SECONDS = 0.5
+#: For so many periods an answer is waited for at most. A gateway that dies with a renewal in hand must not cost a
+#: lease: another one is asked while there is time.
+PATIENCE_PERIODS = 2
 
 
 class Renewals:
@@ -69,6 +72,7 @@ class Renewals:
                 slots=slots,
                 free_slots=self._attempts.free_slots if self._engine.alive else 0,
                 attempts=self._renewable(),
+                timeout_seconds=min(REQUEST_TIMEOUT_SECONDS, PATIENCE_PERIODS * self._period_seconds),
             )
         except BusUnavailable as error:
             if self._answered:

@@ -205,6 +205,15 @@ async def create(client: Client, spec: GenerationSpec, *, count: int) -> list[st
     return [generation.id for generation in await client.batch_create([spec] * count)]
 
 
+async def unfinished(client: Client) -> list[str]:
+    """Name those to be read that did not succeed, with what became of them instead."""
+    return [
+        f"{one.id} is {GenerationState.Name(one.state)} after {one.attempt_count} attempts"
+        async for one in client.list(labels=SPEC.labels)
+        if one.state != SUCCEEDED
+    ]
+
+
 async def ask(children: Sequence[Child], question: Callable[[int], dict[str, Any]]) -> Sequence[dict[str, Any]]:
     return await asyncio.gather(*(child.ask(question(index)) for index, child in enumerate(children)))
 
@@ -246,6 +255,7 @@ async def test_a_tenth_never_reads_while_gateways_restart(stack: Stack) -> None:
             await kill_and_restart(stack, client)
             ended = await ask(readers, lambda _: {"ended": True, "within_seconds": PATIENCE_SECONDS})
             await until(flood.is_over, seconds=PATIENCE_SECONDS)
+        assert await unfinished(client) == []
         assert [answer["errors"] for answer in ended] == [[], []]
         assert sum(answer["succeeded"] for answer in ended) == READERS
         assert sum(answer["skipped_changes"] for answer in ended) == 0

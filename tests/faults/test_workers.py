@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from nats.aio.msg import Msg
 
 from easel import subjects
 from easel.bus import Bus
@@ -25,6 +26,7 @@ from easel.embedded.services import Worker
 from easel.subjects import RESULTS_STREAM
 from easel.v1.generation_messages_pb2 import WatchGenerationRequest, WatchGenerationResponse
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
+from easel.worker.v1.renew_pb2 import RenewRequest
 from gateway.projection import CONCURRENCY
 from tests.faults.clients import PATIENCE_SECONDS, Clients, count_objects, until
 from tests.faults.conftest import LEASE_SECONDS
@@ -230,6 +232,36 @@ async def test_no_gateway_for_longer_than_a_lease_while_workers_finish(
     kept = await clients.assert_kept()
     kept.assert_drawn_once(*ids)
     assert set((await losses(stack, *ids)).values()) == {0}
+
+
+async def test_a_renewal_that_nobody_answers_is_repeated_before_the_lease_runs_out(
+    stack: Stack, clients: Clients, pair: Pair
+) -> None:
+    """As it is when a gateway is killed, or hangs, with the renewal in hand."""
+    first = await pair.start("first")
+    generation_id = await clients.ask(ENDLESS, steps=ENDLESS_STEPS, model=pair.model)
+    await clients.until_seen("RUNNING", generation_id)
+    async with bus_of(stack) as bus:
+        await swallow_a_renewal(bus, generation_id)
+    await until(partial(has_logged, first, "no gateway answers"))
+    await until(partial(has_logged, first, "a gateway answers again"))
+    # Time for every judgement that could be wrong.
+    await asyncio.sleep(LONGER_THAN_A_LEASE)
+    pair.hurry("first")
+    (await clients.assert_kept()).assert_drawn_once(generation_id)
+
+
+async def swallow_a_renewal(bus: Bus, generation_id: str) -> None:
+    """Be one of the gateways until a renewal of this generation has come, and answer nothing."""
+    swallowed = asyncio.Event()
+
+    async def on_message(message: Msg) -> None:
+        if generation_id in [ref.generation_id for ref in RenewRequest.FromString(message.data).attempts]:
+            swallowed.set()
+
+    await bus.subscribe(subjects.RENEW, on_message, queue=subjects.GATEWAY_QUEUE)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await swallowed.wait()
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 
-from easel.bus import Bus
+from easel.bus import Bus, BusUnavailable
 from easel.embedded.nats import Nats
 from easel.v1.model_pb2 import Model
 from easel.worker.v1.result_pb2 import Result
@@ -101,6 +101,18 @@ async def until_dropped(held: Held) -> None:
     async with asyncio.timeout(WAIT_SECONDS):
         while held.attempts:
             await held.attempts.drain(within_seconds=WAIT_SECONDS)
+
+
+@pytest.mark.parametrize(("period_seconds", "patience_seconds"), [(0.3, 0.6), (5.0, 2.0)])
+async def test_an_answer_is_waited_for_no_longer_than_leaves_time_to_ask_again(
+    held: Held, period_seconds: float, patience_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = AsyncMock(side_effect=BusUnavailable("nobody answers"))
+    monkeypatch.setattr(held.bus, "request", request)
+
+    assert not await held.renewals(period_seconds=period_seconds).renew()
+
+    assert request.call_args.kwargs["timeout_seconds"] == patience_seconds
 
 
 async def test_a_renewal_tells_what_is_served_and_held(held: Held, gateway: ScriptedGateway) -> None:
