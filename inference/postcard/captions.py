@@ -12,7 +12,7 @@ from inference.postcard.world import Colour, Figure, Idea, Landscape
 ADJECTIVE, STYLE, TAG, NAME = 0.35, 0.35, 0.3, 0.25
 #: So many adjectives are words that nobody knows, and into so many captions some more are strewn, anywhere: what is not
 #: known is to be ignored, wherever it stands.
-UNKNOWN_ADJECTIVE, STREWN, STREWN_AT_MOST = 0.35, 0.35, 3
+UNKNOWN_ADJECTIVE, STREWN, STREWN_AT_MOST = 0.5, 0.4, 4
 #: How often a caption is a row of tags, begins with a capital, or ends in a full stop.
 TAGS_ONLY, CAPITAL, FULL_STOP = 0.15, 0.3, 0.2
 
@@ -43,6 +43,9 @@ FIGURES = (
     "on {background} background, {shape}", "{background} picture with {shape}", "{background} page: {shape}",
     "{background} wall and {shape}", "on {background} sheet, {shape}", "{background} background, {shape}",
     "{bare_background} with {shape}", "{bare_background}, {shape}", "{background} background and {shape}",
+    "{shape} before {bare_background}", "{shape} amid {bare_background}", "{shape} by {bare_background}",
+    "{shape} where all else is {bare_background}", "{shape}, the rest {bare_background}",
+    "{shape} surrounded by {bare_background}", "{shape} {bare_background}",
     "{shape}", "just {shape}", "{shape} in the middle",
 )  # fmt: skip
 FIGURES_HELD_OUT = (
@@ -95,15 +98,16 @@ class Filler:
 
     def names(self) -> list[str]:
         """Give the name of a place, or none."""
-        names = vocabulary.HELD_OUT_NAMES if self._held_out else vocabulary.NAMES
-        return [self._random.choice(names)] if self._random.random() < NAME else []
+        if self._random.random() >= NAME:
+            return []
+        return [self._random.choice(vocabulary.HELD_OUT_NAMES) if self._held_out else vocabulary.made_up(self._random)]
 
     def strewn_into(self, caption: str) -> str:
         """Put words that nobody knows somewhere into a caption, or none."""
         random, words = self._random, caption.split(" ")
         if random.random() < STREWN:
             for _ in range(random.randint(1, STREWN_AT_MOST)):
-                words.insert(random.randint(0, len(words)), random.choice(vocabulary.NAMES))
+                words.insert(random.randint(0, len(words)), vocabulary.made_up(random))
         return " ".join(words)
 
     def around(self, caption: str, *, is_thing: bool) -> str:
@@ -120,7 +124,7 @@ class Filler:
 
     def _maybe_unknown(self, adjective: str) -> str:
         is_unknown = not self._held_out and self._random.random() < UNKNOWN_ADJECTIVE
-        return self._random.choice(vocabulary.NAMES) if is_unknown else adjective
+        return vocabulary.made_up(self._random) if is_unknown else adjective
 
     def _some(self, words: Sequence[str], share: float, *, at_most: int) -> list[str]:
         return self._random.sample(words, sum(self._random.random() < share for _ in range(at_most)))

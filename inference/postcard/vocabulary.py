@@ -5,7 +5,7 @@ what stands beside them.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from random import Random
 
 from inference.postcard.world import Colour, Ground, Shape, Sky, Subject
 
@@ -147,16 +147,22 @@ TAGS = tuple(
     with best wishes, please
     """.split(",")
 )
-#: Names of places begin so, may go on so, and end so; nobody knows them all, and none of them means a thing.
-NAME_STARTS = tuple(
-    """al an ar bar bel ber bor bra bri cal car cor dal dor el er fal fen gal gar gor hal har hel ing jor kal kar ken
-    kor lan lar lin lo mal mar mel mon mor nor ol or pal par pen per quin ral ran ros ru sal san sel sha sol sta tal
-    tan tar tor tri ul val var ven ver vil vor wal wen wil yor zan zel""".split()
+#: Of these are words that nobody knows: up to three syllables, and an ending.
+ONSETS = tuple(
+    """b bl br c ch cl cr d dr f fl fr g gl gr h j k kn l m n p ph pl pr qu r s sc sh sl sm sn sp st str sw t th tr tw v
+    w wh wr y z""".split()
 )
-NAME_MIDDLES = ("", "a", "e", "en")
-NAME_ENDS = tuple(
-    """berg dorf don ford gen ham heim holm ica inge land lande mare mere mont mouth nau nesse nia rath rine rona stadt
-    stein ster sund thal thorpe toft vik vila ville wald wick witz worth zell""".split()
+NUCLEI = tuple("a e i o u ai au ea ee ei ia ie io oa oo ou".split())
+CODAS = (
+    *[""] * 20,
+    *"b c ck d f g gh k l ll m mb mp n nd ng nk nt p r rd rk rl rm rn rt s sh ss st t tt th v x".split(),
+)
+ENDINGS = (
+    "",
+    *"""a o able age al an ance ant ard ary ate berg burg by dale don ed el en ent er ern ese ess est ette field ford
+    ful gen ham heim holm ia ian ible ic ical ier ile ine ing ion ish ist ity ive land less ley like ling ly ment mere
+    mont mouth nau ness on or ory ous stadt stein ter thorpe ton toft ty um ure us vik ville ward wick wood
+    worth y""".split(),
 )
 
 #: What only the evaluation says: adjectives, styles, tags and names of which training never hears.
@@ -205,4 +211,14 @@ WORDS = frozenset(
     for phrase in phrases
     for word in phrase.split()
 )
-NAMES = tuple(sorted({"".join(parts) for parts in product(NAME_STARTS, NAME_MIDDLES, NAME_ENDS)} - WORDS))
+
+
+def made_up(random: Random) -> str:
+    """Make up a word that nobody knows, which means nothing and is not held out either."""
+    while True:
+        syllables = (
+            random.choice(ONSETS) + random.choice(NUCLEI) + random.choice(CODAS) for _ in range(random.randint(1, 3))
+        )
+        word = "".join(syllables) + random.choice(ENDINGS)
+        if word not in WORDS:
+            return word

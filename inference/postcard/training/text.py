@@ -22,7 +22,7 @@ from inference.postcard.training.pictures import Album
 from inference.postcard.training.progress import Bars
 from inference.postcard.world import Idea
 
-PLAN = loop.Plan(steps=1500, batch=64, learning_rate=1e-3, average_decay=0.99)
+PLAN = loop.Plan(steps=3000, batch=64, learning_rate=1e-3, average_decay=0.99)
 VOCABULARY = 1536
 MAX_TOKENS = 64
 EMBEDDING_SIZE = 160

@@ -231,6 +231,18 @@ def test_a_model_that_is_trained_is_not_trained_again(trained: Path, monkeypatch
     assert latents.stat().st_mtime_ns == written
 
 
+def test_what_is_favoured_is_chosen_more_often_by_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denoiser, "PLAN", replace(denoiser.PLAN, batch=10_000))
+    torch.manual_seed(4)
+    everything = torch.arange(1000)
+
+    chosen = denoiser._mixed(everything, everything[500:], share=0.4)
+
+    assert float((chosen >= 500).float().mean()) == pytest.approx(0.5 * 0.6 + 0.4, abs=0.03)
+    assert int(chosen.min()) < 5
+    assert denoiser._mixed(everything, everything[[]], share=0.4).shape == (10_000,)
+
+
 def test_latents_have_unit_variance_and_pictures_stay_as_they_were(trained: Path) -> None:
     painted = Album(seed="postcard 1").painted(trained.parent / "pictures.u8", 8, bars=Bars.silent())
     torch.manual_seed(3)
