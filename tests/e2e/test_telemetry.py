@@ -127,11 +127,18 @@ async def test_a_failure_of_the_model_is_told_with_its_traceback_and_id(
     assert MARKER not in log
 
 
-async def test_every_line_is_an_object_where_collectors_read_them(stack: Stack, log_format: str) -> None:
-    if log_format == "json":
-        for log in said(stack).values():
-            for line in log.splitlines():
+async def test_every_line_has_the_format_that_was_asked_for(stack: Stack, log_format: str) -> None:
+    for service, log in said(stack).items():
+        lines = log.splitlines()
+        assert lines, service
+        if log_format == "json":
+            for line in lines:
                 assert {"time", "level", "message", "service", "generation_id"} <= json.loads(line).keys()
+        else:
+            told = [line for line in lines if " action=" in line]
+            assert told, service
+            for line in told:
+                assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z]+ +(gateway|worker) ", line), line
 
 
 async def test_what_was_asked_for_is_said_nowhere(stack: Stack, client: Client, scripted: ScriptedWorker) -> None:
