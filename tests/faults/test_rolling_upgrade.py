@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from easel import __version__
-from easel.client import Client, EaselError, Event, GenerationState, Unavailable
+from easel.client import Attempt, Client, EaselError, Event, Generation, GenerationState, Unavailable
 from easel.embedded import Stack
 from easel.embedded.process import run_to_end
 from easel.embedded.services import Service, module_argv
@@ -36,12 +36,11 @@ PRESENT = future.REPOSITORY
 OWN_SETTINGS = {"EASEL_LEASE_SECONDS": "10", "EASEL_SWEEP_SECONDS": "0.5", "EASEL_DRAIN_GRACE_SECONDS": "0.5"}
 CLIENTS, CUSTOMERS = 3, 2
 PATIENCE_SECONDS = 60.0
-#: So long a drawing is in hand when its worker is told to go.
-LONG = "step=0.2"
+#: So that a drawing is in hand whenever its worker is told to go: it would take 100 seconds.
+LONG_STEPS, LONG_STEP = 1000, "step=0.1"
 
 SUCCEEDED = GenerationState.GENERATION_STATE_SUCCEEDED
 FAILED = GenerationState.GENERATION_STATE_FAILED
-RUNNING = GenerationState.GENERATION_STATE_RUNNING
 
 
 @pytest.fixture
@@ -140,26 +139,37 @@ async def upgrade(stack: Stack, tree: Path) -> None:
     await deploy(second_gateway, tree)
 
 
-async def roll_back(stack: Stack) -> None:
+async def roll_back(stack: Stack, finish: Path) -> None:
     (first_gateway, second_gateway), (first_worker, second_worker) = stack.gateways, stack.workers
     await migrate(stack, PRESENT)
-    await keep_busy(stack)
+    await keep_busy(stack, finish)
     await deploy(first_worker, PRESENT)
     await deploy(first_gateway, PRESENT)
     await deploy(second_worker, PRESENT)
+    await asyncio.to_thread(finish.touch)
     await deploy(second_gateway, PRESENT)
 
 
-async def keep_busy(stack: Stack) -> None:
-    """Have every worker draw something that takes longer than it gets to finish."""
-    spec = GenerationSpec(prompt=LONG, model="scripted", steps=30, priority=50)
+async def keep_busy(stack: Stack, finish: Path) -> None:
+    """Have every worker draw something until there is a file."""
+    spec = GenerationSpec(prompt=f"{LONG_STEP} until={finish}", model="scripted", steps=LONG_STEPS, priority=50)
     async with Client(stack.target) as client:
-        drawings = await client.batch_create([spec] * len(stack.workers))
+        busy = set[str]()
+        # Which worker takes what is left to chance.
+        while len(busy) < len(stack.workers):
+            busy.add(await taken_by(client, await client.create(spec)))
 
-        async def are_drawn() -> bool:
-            return {(await client.get(drawing.id)).state for drawing in drawings} == {RUNNING}
 
-        await until(are_drawn)
+async def taken_by(client: Client, drawing: Generation) -> str:
+    """Wait for a worker to take it, and return which one it was."""
+    attempts: list[Attempt] = []
+
+    async def is_taken() -> bool:
+        attempts[:] = [attempt async for attempt in client.list_attempts(drawing.id)]
+        return bool(attempts)
+
+    await until(is_taken)
+    return attempts[-1].worker_id
 
 
 async def look_at_what_is_new(stack: Stack) -> None:
@@ -223,7 +233,7 @@ async def test_upgrade_and_roll_back_one_by_one(stack: Stack, tmp_path: Path) ->
             group.create_task(load.run())
             group.create_task(customers.run())
             await upgrade(stack, tree)
-            await roll_back(stack)
+            await roll_back(stack, tmp_path / "finish")
             load.stop()
             customers.stop()
         assert await find_broken_promises(stack, written, file) == []
