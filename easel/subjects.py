@@ -38,7 +38,7 @@ def slug(text: str) -> str:
         ValueError: nothing usable is left of it.
     """
     last = re.split(r"[/\\]", text.rstrip("/\\"))[-1].lower()
-    result = re.sub(r"[^a-z0-9_-]+", "-", last).strip("-")[:64]
+    result = re.sub(r"[^a-z0-9_-]+", "-", last).strip("-")[:64].rstrip("-")
     if not result:
         raise ValueError(f"no letter or digit to make a model name of in {text!r}")
     return result

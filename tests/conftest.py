@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import settings
 
 from easel.embedded import Servers
 
@@ -14,6 +15,9 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Services that tests start by themselves must not meet, nor anybody's, at the usual ports of the metrics.
 os.environ["EASEL_METRICS_LISTEN"] = "127.0.0.1:0"
+
+# The same examples each time, however slow the machine is; a find of others belongs into a test of its own.
+settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

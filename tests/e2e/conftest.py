@@ -11,7 +11,7 @@ from easel.embedded import Stack
 LEASE_SECONDS = 3.0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """One gateway and one worker; a test that breaks a part of it mends it again."""
     environment = {

@@ -44,6 +44,7 @@ class Story:
         self.states: list[int] = []
         self.revisions: list[int] = []
         self.generation = Generation()
+        self.step = 0
 
     async def until_step(self, step: int) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -61,7 +62,9 @@ class Story:
 
     def _note(self, event: Event) -> None:
         self.generation = event.generation
-        if event.progress is None:
+        if event.progress is not None:
+            self.step = event.progress.step
+        else:
             self.states.append(event.generation.state)
             self.revisions.append(event.generation.revision)
 
@@ -186,13 +189,14 @@ async def test_cancel_stops_the_drawing_after_the_step_in_hand(client: Client, s
 
     await bus.subscribe(progress_subject(story.generation.id), on_progress)
     cancelled = await client.cancel(story.generation.id)
-    drawn_at_cancel = steps[-1] if steps else 5
+    drawn_at_cancel = max(steps, default=story.step)
     assert cancelled.state == CANCELLED
     assert (await story.to_the_end()).state == CANCELLED
     # The worker is free for the next one at once, and says nothing more of the cancelled one.
     after = await Story(client.generate(GenerationSpec(prompt="a hill", steps=2))).to_the_end()
     assert after.state == SUCCEEDED
-    assert max(steps, default=0) <= drawn_at_cancel + 3
+    # How late the notice comes is up to the machine; without it, all of the steps would be drawn.
+    assert max(steps, default=0) <= drawn_at_cancel + STEPS // 5
     assert (await client.get(story.generation.id)).state == CANCELLED
     assert objects_of(stack, story.generation.id) == []
     await bus.close()

@@ -23,7 +23,7 @@ async def test_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traces, "STEPS", {2: 1, 4: 1})
     monkeypatch.setattr(engine, "CEILING_STEPS", 1)
     monkeypatch.setattr(engine, "CEILING_ROWS", (4, 8))
-    monkeypatch.setattr("sys.argv", ["bench.engine", "--requests", "12", "--threads", "1"])
+    monkeypatch.setattr("sys.argv", ["bench.engine", "--requests", "6", "--size", "64", "--threads", "1"])
     measured = await engine.measure(engine.options(), say=lambda _what: None)
     assert all(0 < run["rows_per_second"] < math.inf for run in measured.results["runs"])
     assert all(math.isfinite(target.value) for target in measured.targets)
@@ -34,11 +34,12 @@ async def test_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
 def test_levers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levers, "MATRIX_SIDE", {"cpu": 32})
-    arguments = "--size 64 --threads 1 --rows 1 2 --steps 1 --levers float32 bfloat16"
-    monkeypatch.setattr("sys.argv", ["bench.levers", *arguments.split()])
+    arguments = "--size 64 --threads 1 --rows 1 2 --steps 1 --levers"
+    chosen = ["float32", "float32, channels_last"]
+    monkeypatch.setattr("sys.argv", ["bench.levers", *arguments.split(), *chosen])
     results = levers.measure(levers.options(), say=lambda _what: None).results
     assert results["row_flops"] > 0
-    assert [each["lever"] for each in results["levers"]] == ["float32", "bfloat16"]
+    assert [each["lever"] for each in results["levers"]] == chosen
     for lever in results["levers"]:
         assert list(lever["step_seconds"]) == [1, 2]
         assert 0 < levers.best_flops(lever, row_flops=results["row_flops"]) < math.inf

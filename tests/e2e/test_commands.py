@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import psutil
@@ -135,8 +136,10 @@ async def test_up_has_prometheus_observe_it(stack: Stack, tmp_path: Path) -> Non
         said = await until(up, "Ctrl-C stops everything")
         found = re.search(r"^prometheus +(\S+)", said, re.MULTILINE)
         assert found is not None, said
-        async with httpx2.AsyncClient(base_url=found[1]) as client:
-            targets = (await client.get("/api/v1/targets")).json()["data"]["activeTargets"]
+        async with httpx2.AsyncClient(base_url=found[1]) as client, asyncio.timeout(PATIENCE_SECONDS):
+            targets: list[Any] = []
+            while not targets:  # it takes seconds to find what it is to observe
+                targets = (await client.get("/api/v1/targets")).json()["data"]["activeTargets"]
         assert sorted(target["labels"]["job"] for target in targets) == ["gateway", "worker"]
         up.send_signal(signal.SIGINT)
         await up.communicate()

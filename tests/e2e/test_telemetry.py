@@ -13,6 +13,7 @@ from easel.client import Client, EaselError
 from easel.embedded import Stack
 from easel.v1.generation_pb2 import Failure, FailureReason, Generation, GenerationSpec, GenerationState
 from tests import scripted as scripted_module
+from tests.faults.clients import until
 from tests.faults.parts import worker_beside
 from tests.integration.scripted_worker import ScriptedWorker
 from tests.scraping import Samples, scrape
@@ -44,7 +45,7 @@ async def stack(log_format: str, tmp_path_factory: pytest.TempPathFactory) -> As
         "EASEL_LEASE_SECONDS": "1.5",
         "EASEL_RENEW_SECONDS": "0.3",
         "EASEL_SWEEP_SECONDS": "0.2",
-        "EASEL_UPLOAD_TIMEOUT_SECONDS": "0.5",
+        "EASEL_UPLOAD_TIMEOUT_SECONDS": "3",
         "EASEL_RETRY_BACKOFF_SECONDS": "0.1",
     }
     async with Stack(tmp_path_factory.mktemp("telemetry"), environment=environment) as stack:
@@ -105,11 +106,15 @@ async def test_both_services_show_who_they_are(stack: Stack) -> None:
 
 async def test_a_generation_is_followed_through_both_services_by_its_id(stack: Stack, client: Client) -> None:
     drawn, other = [await ended(client, telling()) for _ in range(2)]
-    told = {name: actions(log, about=drawn.id) for name, log in said(stack).items()}
-    assert told == {
-        "gateway": ["accept", "transition", "transition"],
-        "worker": ["attempt_start", "stored", "attempt_end"],
-    }
+
+    async def all_is_told() -> bool:
+        return {name: actions(log, about=drawn.id) for name, log in said(stack).items()} == {
+            "gateway": ["accept", "transition", "transition"],
+            "worker": ["attempt_start", "stored", "attempt_end"],
+        }
+
+    # A client may know of the end before those who were there have written it down.
+    await until(all_is_told)
     assert not any(other.id in line for log in said(stack).values() for line in log.splitlines() if drawn.id in line)
 
 
@@ -157,7 +162,7 @@ async def test_what_was_asked_for_is_said_nowhere(stack: Stack, client: Client, 
     assert (await client.cancel(long_one.id)).state == CANCELLED
 
     stack.servers.s3.kill()
-    unstored = await ended(client, telling(timeout=Duration(seconds=4)))
+    unstored = await ended(client, telling(timeout=Duration(seconds=6)))
     assert unstored.state == EXPIRED
     await stack.servers.s3.start()
 

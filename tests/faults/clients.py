@@ -34,6 +34,18 @@ LOOK_SECONDS = 0.02
 ANSWER_SECONDS = 10.0
 
 
+class Endless:
+    """Drawings that go on until they are told to come to their end, for close to a minute if nobody tells them."""
+
+    def __init__(self, folder: Path, *, steps: int = 1000) -> None:
+        self._hurry = folder / "hurry"
+        self.steps = steps
+        self.script = f"step={50 / steps} until={self._hurry}"
+
+    def end(self) -> None:
+        self._hurry.touch()
+
+
 async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE_SECONDS) -> None:
     """Ask again and again until something is so."""
     async with asyncio.timeout(seconds):

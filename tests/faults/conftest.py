@@ -8,10 +8,12 @@ import pytest
 from easel.client import Client
 from easel.embedded import Stack
 from tests import scripted
-from tests.faults.clients import Clients
+from tests.faults.clients import Clients, Endless
 
-#: Short, so that what is lost is noticed soon; long enough for a busy machine.
-LEASE_SECONDS = 2.0
+#: Short, so that what is lost is noticed soon; longer than a claim waits for an answer until it asks again.
+LEASE_SECONDS = 3.0
+#: Every lease in hand has run out by then, and so has another one, which gateways wait for where they could not judge.
+LONGER_THAN_A_LEASE = 2 * LEASE_SECONDS + 1
 
 SETTINGS = {
     "EASEL_LEASE_SECONDS": str(LEASE_SECONDS),
@@ -45,3 +47,8 @@ async def clients(stack: Stack, tmp_path: Path) -> AsyncIterator[Clients]:
     """Clients of both gateways, who watch what they asked for and can tell whether they got it."""
     async with Clients(stack, tmp_path) as clients:
         yield clients
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Endless:
+    return Endless(tmp_path)

@@ -26,12 +26,11 @@ SCRIPT = "step=0.05"
 
 @asynccontextmanager
 async def dying(stack: Stack, process: Service, point: CrashPoint) -> AsyncIterator[None]:
-    """Have a process run armed and alone of its kind; at the end wait for its death, and start all again in order."""
+    """Have a process run armed and alone of its kind; at the end wait for its death, and start all again."""
     kind: Sequence[Service] = stack.workers if isinstance(process, Worker) else stack.gateways
     environment = process._environment
     try:
-        for each in kind:
-            await each.stop()
+        await asyncio.gather(*(each.stop() for each in kind))
         process._environment = {**environment, "EASEL_TESTING": "true", "EASEL_CRASH_AT": point}
         await process.start()
         yield
@@ -41,7 +40,7 @@ async def dying(stack: Stack, process: Service, point: CrashPoint) -> AsyncItera
         process._environment = environment
         for each in kind:
             each.kill()
-            await each.start()
+        await asyncio.gather(*(each.start() for each in kind))
 
 
 async def count_requests(stack: Stack, *request_ids: str) -> int:

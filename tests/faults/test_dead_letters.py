@@ -37,7 +37,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         "EASEL_RETRY_BACKOFF_SECONDS": str(BACKOFF.total_seconds()),
         "EASEL_SLOTS": str(SLOTS),
         "EASEL_LEASE_SECONDS": "3",  # so that nothing is lost here but by poison, however busy the machine is
-        "EASEL_UPLOAD_TIMEOUT_SECONDS": "0.2",
+        "EASEL_UPLOAD_TIMEOUT_SECONDS": "1",
     }
     folder = tmp_path_factory.mktemp("dead-letters")
     async with Stack(folder, model="scripted", worker_module="tests.scripted", environment=settings) as stack:

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -16,9 +15,9 @@ from easel.client import Client
 from easel.embedded import Stack
 from easel.embedded.process import Process
 from easel.embedded.services import Worker, live_workers
-from easel.v1.generation_pb2 import GenerationSpec
+from easel.v1.generation_pb2 import GenerationSpec, GenerationState
 from easel.worker.v1.task_pb2 import TaskHint
-from tests.faults.clients import Clients, until
+from tests.faults.clients import Clients, Endless, until
 from tests.faults.parts import worker_beside
 from tests.scraping import scrape
 
@@ -81,9 +80,8 @@ async def have_logged(processes: Sequence[Process], *words: str) -> bool:
 
 
 async def test_of_two_workers_with_the_same_hint_one_draws_and_the_other_drops_it(
-    stack: Stack, clients: Clients, hints: Hints, workers: Sequence[Worker], tmp_path: Path
+    stack: Stack, clients: Clients, hints: Hints, workers: Sequence[Worker], endless: Endless
 ) -> None:
-    hurry = tmp_path / "hurry"
     for worker in workers:
         worker.pause()
 
@@ -92,7 +90,7 @@ async def test_of_two_workers_with_the_same_hint_one_draws_and_the_other_drops_i
 
     # So that no gateway hints at it: we do.
     await until(nobody_lives)
-    generation_id = await clients.ask(f"step=0.05 until={hurry}", steps=1000, model=hints.model)
+    generation_id = await clients.ask(endless.script, steps=endless.steps, model=hints.model)
     for gateway in stack.gateways:
         gateway.pause()
     try:
@@ -108,7 +106,7 @@ async def test_of_two_workers_with_the_same_hint_one_draws_and_the_other_drops_i
     assert await count_claims(workers, "GRANTED") == 1
     assert await count_claims(workers, "HELD") >= 1
     await until(hints.are_gone)
-    hurry.touch()
+    endless.end()
     (await clients.assert_kept()).assert_drawn_once(generation_id)
 
 
@@ -121,23 +119,25 @@ UNKNOWN = "01920000-0000-7000-8000-000000000001"
 
 
 async def test_hints_from_long_ago_cost_a_request_each(
-    stack: Stack, client: Client, clients: Clients, hints: Hints, tmp_path: Path
+    stack: Stack, client: Client, clients: Clients, hints: Hints, endless: Endless
 ) -> None:
-    hurry = tmp_path / "hurry"
     # With a slot to spare, or it would not look at them.
     async with worker_beside(stack, model=hints.model, EASEL_SLOTS="2") as worker:
         done = await clients.ask(model=hints.model)
         # Before the next is asked for, or its hint may come first and hold the device until it is hurried.
         await clients.until_seen("SUCCEEDED", done)
-        running = await clients.ask(f"step=0.05 until={hurry}", steps=1000, model=hints.model)
-        cancelled, deleted = [
-            await client.create(GenerationSpec(prompt="step=0.05", steps=1000, model=hints.model)) for _ in range(2)
-        ]
+        running = await clients.ask(endless.script, steps=endless.steps, model=hints.model)
+        await clients.until_seen("RUNNING", running)
+        spec = GenerationSpec(prompt=endless.script, steps=endless.steps, model=hints.model)
+        filler = await client.create(spec)
+        await until(partial(is_running, client, filler.id))
+        # With no slot to spare it does not ask for what is withdrawn now.
+        cancelled, deleted = [await client.create(spec) for _ in range(2)]
         for generation in (cancelled, deleted):
             await client.cancel(generation.id)
         await client.delete(deleted.id)
-        await clients.until_seen("RUNNING", running)
         await until(hints.are_gone)
+        await client.cancel(filler.id)
 
         for generation_id, answer in (
             (done, "GONE"),
@@ -152,9 +152,14 @@ async def test_hints_from_long_ago_cost_a_request_each(
             assert await count_claims([worker], answer) == before + 1
             assert await count_claims([worker]) == asked + 1
 
-        hurry.touch()
+        endless.end()
         (await clients.assert_kept()).assert_drawn_once(done, running)
-        assert (await client.get(cancelled.id)).attempt_count <= 1
+        assert (await client.get(cancelled.id)).attempt_count == 0
+
+
+async def is_running(client: Client, generation_id: str) -> bool:
+    generation = await client.get(generation_id)
+    return generation.state == GenerationState.GENERATION_STATE_RUNNING
 
 
 async def test_hints_that_come_again_and_again_in_any_order(
@@ -172,15 +177,14 @@ async def test_hints_that_come_again_and_again_in_any_order(
 
 
 async def test_hints_that_are_lost_before_anybody_saw_them(
-    stack: Stack, clients: Clients, hints: Hints, workers: Sequence[Worker], tmp_path: Path
+    stack: Stack, clients: Clients, hints: Hints, workers: Sequence[Worker], endless: Endless
 ) -> None:
-    hurry = tmp_path / "hurry"
-    busy = await clients.ask_often(2, f"step=0.05 until={hurry}", steps=1000, model=hints.model)
+    busy = await clients.ask_often(2, endless.script, steps=endless.steps, model=hints.model)
     await clients.until_seen("RUNNING", *busy)
     waiting = await clients.ask_often(4, model=hints.model)
     await until(partial(hints.are, len(waiting)))
     await hints.lose_all()
-    hurry.touch()
+    endless.end()
     (await clients.assert_kept()).assert_drawn_once(*busy, *waiting)
     # And not only because they were out for long.
     found = [await have_logged([gateway], f"hints of {hints.model} were lost") for gateway in stack.gateways]

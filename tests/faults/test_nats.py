@@ -20,16 +20,14 @@ from easel.embedded import Stack
 from easel.embedded.nats import User
 from easel.embedded.services import Worker
 from easel.subjects import PROGRESS_STREAM, PROJECTION_CONSUMER, RESULTS_STREAM, TASKS_STREAM, task_consumer
-from tests.faults.clients import Clients, ask_once, count_objects, until
-from tests.faults.conftest import LEASE_SECONDS
+from tests.faults.clients import Clients, Endless, ask_once, count_objects, until
+from tests.faults.conftest import LONGER_THAN_A_LEASE
 from tests.faults.parts import gateway_beside, worker_beside
 from tests.faults.proxy import Proxy, proxy_to
 from tests.scraping import scrape
 
-#: Every lease in hand has run out by then, and every gateway has looked.
-LONGER_THAN_A_LEASE = 3 * LEASE_SECONDS
 #: Several looks of a gateway.
-LESS_THAN_A_LEASE = 0.4 * LEASE_SECONDS
+LESS_THAN_A_LEASE = 0.8
 
 FILLER = "FILLER"
 STORE_BYTES = 4 * 1024 * 1024
@@ -101,12 +99,14 @@ async def exists(jetstream: JetStreamContext, stream: str, consumer: str | None)
 
 
 async def test_results_deleted_that_were_acknowledged_and_are_in_no_record(
-    stack: Stack, clients: Clients, jetstream: JetStreamContext
+    stack: Stack, clients: Clients, jetstream: JetStreamContext, endless: Endless
 ) -> None:
     """What was drawn is drawn again: nothing but the record is trusted to keep it."""
-    generation_id = await clients.ask("step=0.2", steps=5)
+    generation_id = await clients.ask(endless.script, steps=endless.steps)
     await clients.until_seen("RUNNING", generation_id)
     with paused_gateways(stack):
+        await until(lambda: is_waited_for_by_nobody(jetstream))
+        endless.end()
         await until(lambda: is_handed_in(jetstream, generation_id))
         await jetstream.delete_stream(RESULTS_STREAM)
     kept = await clients.assert_kept()
@@ -121,15 +121,19 @@ async def test_wiped_under_load(stack: Stack, clients: Clients) -> None:
     await clients.assert_kept()
 
 
-async def test_away_for_longer_than_a_lease(stack: Stack, clients: Clients, proxy: Proxy) -> None:
+async def test_away_for_longer_than_a_lease(stack: Stack, clients: Clients, proxy: Proxy, endless: Endless) -> None:
     """Workers draw and finish meanwhile, and when it is back nobody is taken for dead, not even who comes later."""
     url = url_through(proxy, stack, "worker")
     async with worker_beside(stack, model="latecomer", EASEL_NATS_URL=url):
-        running = [*await clients.ask_often(2, "step=0.3", steps=5), await clients.ask("step=1", model="latecomer")]
+        running = [
+            *await clients.ask_often(2, endless.script, steps=endless.steps),
+            await clients.ask(endless.script, steps=endless.steps, model="latecomer"),
+        ]
         waiting = await clients.ask_often(4, "step=0.04")
         await clients.until_seen("RUNNING", *running)
         proxy.cut()
         stack.servers.nats.kill()
+        endless.end()
         try:
             came = await clients.ask_often(2, "step=0.04")
             await asyncio.sleep(LONGER_THAN_A_LEASE)
@@ -152,6 +156,12 @@ def paused_gateways(stack: Stack) -> Iterator[None]:
             gateway.resume()
 
 
+async def is_waited_for_by_nobody(jetstream: JetStreamContext) -> bool:
+    """Whether gateways that are paused would not even be sent a result: what they asked for has expired."""
+    consumer = await jetstream.consumer_info(RESULTS_STREAM, PROJECTION_CONSUMER)
+    return not consumer.num_waiting
+
+
 async def is_handed_in(jetstream: JetStreamContext, generation_id: str) -> bool:
     subject = subjects.result(generation_id)
     with suppress(nats.js.errors.NotFoundError):
@@ -162,12 +172,13 @@ async def is_handed_in(jetstream: JetStreamContext, generation_id: str) -> bool:
 # It is full.
 
 
-async def test_no_room(stack: Stack, clients: Clients, jetstream: JetStreamContext) -> None:
+async def test_no_room(stack: Stack, clients: Clients, jetstream: JetStreamContext, endless: Endless) -> None:
     """Workers keep what they drew, requests are accepted, and all goes on when there is room again."""
-    running = await clients.ask_often(2, "step=0.2", steps=15)
     async with limited(stack):
+        running = await clients.ask_often(2, endless.script, steps=endless.steps)
         await clients.until_seen("RUNNING", *running)
         await fill(jetstream)
+        endless.end()
         waiting = await clients.ask_often(4, "step=0.04")
         for generation_id in running:
             await until(partial(count_objects, stack, generation_id))
@@ -208,16 +219,17 @@ async def is_added(jetstream: JetStreamContext, stream: StreamConfig) -> bool:
     return False
 
 
-async def test_a_full_disk(stack: Stack, clients: Clients) -> None:
+async def test_a_full_disk(stack: Stack, clients: Clients, endless: Endless) -> None:
     """What could not be written once takes nothing more until NATS starts again: that is up to who makes room."""
     server = stack.servers.nats
     async with small_disk(stack) as disk:
-        running = await clients.ask_often(2, "step=0.2", steps=15)
+        running = await clients.ask_often(2, endless.script, steps=endless.steps)
         await clients.until_seen("RUNNING", *running)
         ballast = disk / "ballast"
         with suppress(OSError), ballast.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(1024))
+        endless.end()
         waiting = await clients.ask_often(4, "step=0.04")
         for generation_id in running:
             await until(partial(count_objects, stack, generation_id))
@@ -303,7 +315,10 @@ async def test_a_hint_that_arrives_late(stack: Stack, clients: Clients, proxy: P
     """Its gateway was told that it timed out, and another one has published it since."""
     async with (
         worker_beside(stack, model="slow-hint") as worker,
-        gateway_beside(stack, name="far", EASEL_NATS_URL=url_through(proxy, stack, "gateway")) as far,
+        # It holds a worker for live as long as that, though nobody can renew.
+        gateway_beside(
+            stack, name="far", EASEL_NATS_URL=url_through(proxy, stack, "gateway"), EASEL_LEASE_SECONDS="60"
+        ) as far,
     ):
         wish = clients.wish(model="slow-hint")
         with paused_gateways(stack):

@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from psycopg import sql
 
 from easel import subjects
-from easel.bus import Bus
+from easel.bus import Bus, BusUnavailable
 from easel.client import Client, Unavailable
 from easel.embedded import Stack
 from easel.embedded.services import Gateway
@@ -26,13 +26,11 @@ from easel.v1.generation_pb2 import GenerationSpec
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.worker.v1.renew_pb2 import ReleaseRequest, ReleaseResponse
 from tests.chaos.wishes import Wish
-from tests.faults.clients import ANSWER_SECONDS, Clients, ask_once, until
-from tests.faults.conftest import LEASE_SECONDS
+from tests.faults.clients import ANSWER_SECONDS, Clients, Endless, ask_once, until
+from tests.faults.conftest import LONGER_THAN_A_LEASE
 from tests.faults.parts import gateway_beside
 
 SLEEP_SECONDS = 30.0
-#: Every lease in hand has run out by then, and every gateway has looked.
-LONGER_THAN_A_LEASE = 3 * LEASE_SECONDS
 
 #: A commit is held back by one of two functions: before anything of it is written, or when all of it is on the disk.
 BEFORE_THE_DISK = "PERFORM pg_advisory_xact_lock(1)"
@@ -170,11 +168,12 @@ async def test_killed_in_mid_commit_of_a_result(stack: Stack, clients: Clients, 
 
 
 @pytest.mark.timeout(240)
-async def test_asleep_for_half_a_minute_under_load(stack: Stack, clients: Clients) -> None:
-    running = await clients.ask_often(2, "step=0.2", steps=10)
+async def test_asleep_for_half_a_minute_under_load(stack: Stack, clients: Clients, endless: Endless) -> None:
+    running = await clients.ask_often(2, endless.script, steps=endless.steps)
     waiting = await clients.ask_often(6, "step=0.02")
     await clients.until_seen("RUNNING", *running)
     stack.servers.postgres.pause()
+    endless.end()
     try:
         waking = asyncio.create_task(asyncio.sleep(SLEEP_SECONDS))
         coming = [asyncio.create_task(clients.ask("step=0.02")) for _ in range(6)]
@@ -221,13 +220,14 @@ async def answers(target: str, generation_id: str) -> Mapping[str, grpc.StatusCo
         return dict(zip(CALLS, await asyncio.gather(*map(end_of, calls)), strict=True))
 
 
-async def test_every_connection_is_in_use(stack: Stack, clients: Clients) -> None:
+async def test_every_connection_is_in_use(stack: Stack, clients: Clients, endless: Endless) -> None:
     """Somebody locks the whole record: every statement of both gateways waits, until there is no connection left."""
-    running = await clients.ask_often(2, "step=0.2", steps=10)
+    running = await clients.ask_often(2, endless.script, steps=endless.steps)
     waiting = await clients.ask_often(4, "step=0.02")
     await clients.until_seen("RUNNING", *running)
     wishes = [clients.wish("step=0.02") for _ in range(40)]
     async with locked(stack, "LOCK TABLE generations"):
+        endless.end()
         released = asyncio.create_task(asyncio.sleep(LONGER_THAN_A_LEASE))
         await asyncio.gather(
             *(assert_refused_in_time(stack.gateways[number % 2].target, wish) for number, wish in enumerate(wishes))
@@ -282,10 +282,19 @@ async def assert_that_workers_are_answered(stack: Stack) -> None:
     await bus.connect(stack.servers.nats.url("worker"), name="test")
     try:
         while True:
-            await bus.request(subjects.RELEASE, ReleaseRequest(worker_id="nobody", leaving=True), ReleaseResponse)
+            # Once may be the machine's fault.
+            assert await is_answered(bus) or await is_answered(bus)
             await asyncio.sleep(0.02)
     finally:
         await bus.close()
+
+
+async def is_answered(bus: Bus) -> bool:
+    """Whether a gateway answers in good time."""
+    with suppress(BusUnavailable):
+        await bus.request(subjects.RELEASE, ReleaseRequest(worker_id="nobody", leaving=True), ReleaseResponse)
+        return True
+    return False
 
 
 @asynccontextmanager
@@ -308,15 +317,20 @@ async def flooded(caller: Client, generation_id: str) -> AsyncIterator[None]:
 
 async def backends_of(stack: Stack, gateway: Gateway) -> list[int]:
     """Name the processes of the server that serve a gateway's connections: one for calls, one for its own work."""
-    ports = {
-        connection.laddr.port
-        for connection in psutil.Process(gateway.pid).net_connections("tcp4")
-        if connection.raddr and connection.raddr.port == stack.servers.postgres.port
-    }
-    async with await connect(stack) as connection:
-        rows = await connection.execute("SELECT pid FROM pg_stat_activity WHERE client_port = ANY(%s)", [list(ports)])
-        backends = [pid async for (pid,) in rows]
-    assert len(backends) == 2
+    backends: list[int] = []
+
+    async def there_are_both() -> bool:
+        ports = {
+            connection.laddr.port
+            for connection in psutil.Process(gateway.pid).net_connections("tcp4")
+            if connection.raddr and connection.raddr.port == stack.servers.postgres.port
+        }
+        query = "SELECT pid FROM pg_stat_activity WHERE client_port = ANY(%s)"
+        async with await connect(stack) as connection:
+            backends[:] = [pid async for (pid,) in await connection.execute(query, [list(ports)])]
+        return len(backends) == 2
+
+    await until(there_are_both)
     return backends
 
 

@@ -27,17 +27,16 @@ from tests.chaos.journal import Fate, Journal, Seen, Sent
 from tests.chaos.load import Load
 from tests.chaos.wishes import Wish
 from tests.faults import future
-from tests.faults.clients import until
+from tests.faults.clients import Endless, until
 from tests.faults.conftest import SETTINGS
 from tests.scraping import scrape
 
 PRESENT = future.REPOSITORY
 #: Nothing is lost here, so that leases have time for a busy machine; what a worker holds when it goes, it hands back.
 OWN_SETTINGS = {"EASEL_LEASE_SECONDS": "10", "EASEL_SWEEP_SECONDS": "0.5", "EASEL_DRAIN_GRACE_SECONDS": "0.5"}
-CLIENTS, CUSTOMERS = 3, 2
+#: So many customers that some of them are at a gateway when it goes.
+CLIENTS, CUSTOMERS = 3, 4
 PATIENCE_SECONDS = 60.0
-#: So that a drawing is in hand whenever its worker is told to go: it would take 100 seconds.
-LONG_STEPS, LONG_STEP = 1000, "step=0.1"
 
 SUCCEEDED = GenerationState.GENERATION_STATE_SUCCEEDED
 FAILED = GenerationState.GENERATION_STATE_FAILED
@@ -139,20 +138,20 @@ async def upgrade(stack: Stack, tree: Path) -> None:
     await deploy(second_gateway, tree)
 
 
-async def roll_back(stack: Stack, finish: Path) -> None:
+async def roll_back(stack: Stack, endless: Endless) -> None:
     (first_gateway, second_gateway), (first_worker, second_worker) = stack.gateways, stack.workers
     await migrate(stack, PRESENT)
-    await keep_busy(stack, finish)
+    await keep_busy(stack, endless)
     await deploy(first_worker, PRESENT)
     await deploy(first_gateway, PRESENT)
     await deploy(second_worker, PRESENT)
-    await asyncio.to_thread(finish.touch)
+    endless.end()
     await deploy(second_gateway, PRESENT)
 
 
-async def keep_busy(stack: Stack, finish: Path) -> None:
-    """Have every worker draw something until there is a file."""
-    spec = GenerationSpec(prompt=f"{LONG_STEP} until={finish}", model="scripted", steps=LONG_STEPS, priority=50)
+async def keep_busy(stack: Stack, endless: Endless) -> None:
+    """Have every worker draw something."""
+    spec = GenerationSpec(prompt=endless.script, model="scripted", steps=endless.steps, priority=50)
     async with Client(stack.target) as client:
         busy = set[str]()
         # Which worker takes what is left to chance.
@@ -223,7 +222,7 @@ async def assert_there_was_something_new(stack: Stack, events: Sequence[Event]) 
 
 
 @pytest.mark.timeout(400)
-async def test_upgrade_and_roll_back_one_by_one(stack: Stack, tmp_path: Path) -> None:
+async def test_upgrade_and_roll_back_one_by_one(stack: Stack, endless: Endless, tmp_path: Path) -> None:
     tree = future.make(tmp_path / "future")
     file = tmp_path / "journal.jsonl"
     with Journal(file) as written:
@@ -233,7 +232,7 @@ async def test_upgrade_and_roll_back_one_by_one(stack: Stack, tmp_path: Path) ->
             group.create_task(load.run())
             group.create_task(customers.run())
             await upgrade(stack, tree)
-            await roll_back(stack, tmp_path / "finish")
+            await roll_back(stack, endless)
             load.stop()
             customers.stop()
         assert await find_broken_promises(stack, written, file) == []

@@ -9,12 +9,11 @@ import pytest
 
 from easel.embedded import Stack
 from easel.embedded.services import Worker
-from tests.faults.clients import Clients, count_objects, until
-from tests.faults.conftest import LEASE_SECONDS
+from tests.faults.clients import Clients, Endless, count_objects, until
+from tests.faults.conftest import LONGER_THAN_A_LEASE
 from tests.faults.parts import worker_beside
 from tests.faults.storefront import Storefront, storefront
 
-LONGER_THAN_A_LEASE = 2 * LEASE_SECONDS
 #: Far less than the S3 client would wait for an answer by itself.
 UPLOAD_TIMEOUT_SECONDS = 2
 GIVEN_UP_SECONDS = 15.0
@@ -107,18 +106,21 @@ async def test_cut_off_for_longer_than_a_lease(stack: Stack, front: Storefront, 
     kept.assert_drawn_once(generation_id)
 
 
-async def test_cut_off_for_longer_than_an_upload_may_take(stack: Stack, front: Storefront, clients: Clients) -> None:
+async def test_cut_off_for_longer_than_an_upload_may_take(
+    stack: Stack, front: Storefront, clients: Clients, endless: Endless
+) -> None:
     """That is not the request's fault: it costs nothing, and another worker draws it."""
     timeout = str(UPLOAD_TIMEOUT_SECONDS)
     async with worker_behind(front, stack, model="exile", EASEL_SLOTS="1", EASEL_UPLOAD_TIMEOUT_SECONDS=timeout):
         front.cut()
         generation_id = await clients.ask(model="exile")
         # While the first is being stored, this one takes up the worker, so that it can take no other.
-        long = await clients.ask("step=0.5", model="exile", steps=20)
+        long = await clients.ask(endless.script, model="exile", steps=endless.steps)
         await clients.until_seen("RUNNING", generation_id, long)
         async with worker_beside(stack, model="exile", name="worker-home"):
             await clients.until_seen("SUCCEEDED", generation_id)
             front.mend()
+            endless.end()
             kept = await clients.assert_kept()
     assert kept.outcomes(generation_id) == ["FAILED", "SUCCEEDED"]
     kept.assert_drawn_once(long)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -26,13 +27,14 @@ from easel.v1.generation_messages_pb2 import WatchGenerationRequest
 from easel.v1.generation_pb2 import GenerationSpec, PreviewSpec
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.worker.v1.task_pb2 import Task
-from tests.faults.clients import until
+from tests.faults.clients import Endless, until
 from tests.integration.scripted_worker import ScriptedWorker
 
 READERS = 900
 #: Those who look at the first event and then at nothing, and those who never even do that.
 DOZERS, SLEEPERS = 50, 50
-READ_GENERATIONS, UNREAD_GENERATIONS = 90, 10
+#: Of what is read, some ends while gateways are restarted, and the rest not before they are back.
+QUICK_GENERATIONS, LASTING_GENERATIONS, UNREAD_GENERATIONS = 60, 30, 10
 CONNECTIONS = 50
 
 #: What a watcher may cost at the peak (see `bench.watch`), and one that does not read: a preview or two of the largest
@@ -49,14 +51,21 @@ PATIENCE_SECONDS = 100.0
 
 SUCCEEDED = GenerationState.GENERATION_STATE_SUCCEEDED
 
-#: What is read.
-SPEC = GenerationSpec(
-    model="scripted",
-    prompt="step=0.4",
-    steps=20,
-    preview=PreviewSpec(every_steps=5),
-    labels={"read-by": "watchers"},
-)
+LABELS = {"read-by": "watchers"}
+
+
+def quick_spec() -> GenerationSpec:
+    """Ask for what ends by itself."""
+    preview = PreviewSpec(every_steps=5)
+    return GenerationSpec(model="scripted", prompt="step=0.2", steps=20, width=72, preview=preview, labels=LABELS)
+
+
+def lasting_spec(endless: Endless) -> GenerationSpec:
+    """Ask for what ends when it is told to; of another size, so that its steps are none of the others'."""
+    preview = PreviewSpec(every_steps=50)
+    return GenerationSpec(
+        model="scripted", prompt=endless.script, steps=endless.steps, width=80, preview=preview, labels=LABELS
+    )
 
 
 class Flood:
@@ -209,7 +218,7 @@ async def unfinished(client: Client) -> list[str]:
     """Name those to be read that did not succeed, with what became of them instead."""
     return [
         f"{one.id} is {GenerationState.Name(one.state)} after {one.attempt_count} attempts"
-        async for one in client.list(labels=SPEC.labels)
+        async for one in client.list(labels=LABELS)
         if one.state != SUCCEEDED
     ]
 
@@ -219,20 +228,21 @@ async def ask(children: Sequence[Child], question: Callable[[int], dict[str, Any
 
 
 async def kill_and_restart(stack: Stack, client: Client) -> None:
-    """Kill one gateway when a quarter of what is read has ended, and restart the other when half of it has."""
+    """Kill one gateway when a third of what is quick has ended, and restart the other when two thirds of it have."""
 
     async def ended(count: int) -> bool:
-        return len([one async for one in client.list(states=[SUCCEEDED], labels=SPEC.labels)]) >= count
+        return len([one async for one in client.list(states=[SUCCEEDED], labels=LABELS)]) >= count
 
-    await until(partial(ended, READ_GENERATIONS // 4), seconds=PATIENCE_SECONDS)
+    await until(partial(ended, QUICK_GENERATIONS // 3), seconds=PATIENCE_SECONDS)
     stack.gateways[0].kill()
     await stack.gateways[0].start()
-    await until(partial(ended, READ_GENERATIONS // 2), seconds=PATIENCE_SECONDS)
+    await until(partial(ended, 2 * QUICK_GENERATIONS // 3), seconds=PATIENCE_SECONDS)
     await stack.gateways[1].restart()
 
 
 @pytest.mark.timeout(300)
-async def test_a_tenth_never_reads_while_gateways_restart(stack: Stack) -> None:
+async def test_a_tenth_never_reads_while_gateways_restart(stack: Stack, tmp_path: Path) -> None:
+    endless = Endless(tmp_path, steps=250)
     async with AsyncExitStack() as opened:
         enter = opened.enter_async_context
         flood = await enter(flooding(stack))
@@ -250,9 +260,12 @@ async def test_a_tenth_never_reads_while_gateways_restart(stack: Stack) -> None:
         ]
         await flood.take()
         async with running(flood.run(), memory.sample()):
-            read = (await create(client, SPEC, count=READ_GENERATIONS) * READERS)[:READERS]
+            read = await create(client, quick_spec(), count=QUICK_GENERATIONS)
+            read += await create(client, lasting_spec(endless), count=LASTING_GENERATIONS)
+            read = (read * READERS)[:READERS]
             await ask(readers, lambda index: {"watch": read[index::2], "connections": CONNECTIONS // 2})
             await kill_and_restart(stack, client)
+            endless.end()
             ended = await ask(readers, lambda _: {"ended": True, "within_seconds": PATIENCE_SECONDS})
             await until(flood.is_over, seconds=PATIENCE_SECONDS)
         assert await unfinished(client) == []

@@ -28,12 +28,10 @@ from easel.v1.generation_messages_pb2 import WatchGenerationRequest, WatchGenera
 from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.worker.v1.renew_pb2 import RenewRequest
 from gateway.projection import CONCURRENCY
-from tests.faults.clients import PATIENCE_SECONDS, Clients, count_objects, until
-from tests.faults.conftest import LEASE_SECONDS
+from tests.faults.clients import PATIENCE_SECONDS, Clients, Endless, count_objects, until
+from tests.faults.conftest import LONGER_THAN_A_LEASE
 from tests.faults.parts import worker_beside
 
-#: Every lease in hand has run out by then, and every gateway has looked.
-LONGER_THAN_A_LEASE = 3 * LEASE_SECONDS
 #: A drawing without an end, until the worker's own file says that it shall be quick.
 ENDLESS = "step=0.05 until=$HURRY"
 ENDLESS_STEPS = 1000
@@ -336,11 +334,10 @@ async def test_a_worker_that_is_told_to_end_finishes_what_it_can_and_hands_back_
 
 
 async def test_a_gateway_that_is_told_to_end_says_so_to_its_watchers_and_loses_nothing(
-    stack: Stack, clients: Clients, tmp_path: Path
+    stack: Stack, clients: Clients, endless: Endless
 ) -> None:
     gateway, other = stack.gateways
-    hurry = tmp_path / "hurry"
-    generation_id = await clients.ask(f"step=0.05 until={hurry}", steps=ENDLESS_STEPS)
+    generation_id = await clients.ask(endless.script, steps=endless.steps)
     await clients.until_seen("RUNNING", generation_id)
     seen: list[WatchGenerationResponse] = []
     watching = asyncio.create_task(watch(gateway.target, WatchGenerationRequest(id=generation_id), seen))
@@ -354,7 +351,7 @@ async def test_a_gateway_that_is_told_to_end_says_so_to_its_watchers_and_loses_n
         assert retry_seconds(ended.value) > 0
         # The other one goes on from there, and what ran runs on.
         resumed = WatchGenerationRequest(id=generation_id, resume_token=seen[-1].resume_token)
-        hurry.touch()
+        endless.end()
         await watch(other.target, resumed, seen)
         assert is_final(seen[-1].generation)
     finally:
@@ -397,7 +394,7 @@ async def test_nothing_depends_on_the_clock_of_a_worker(
     assert abs(await clock_error_minutes(worker) - minutes_off) < 2
 
     # Longer than a lease, with previews and two pictures.
-    generation_id = await clients.ask("step=0.3", steps=10, image_count=2, model=pair.model)
+    generation_id = await clients.ask("step=0.3", steps=15, image_count=2, model=pair.model)
     (await clients.assert_kept()).assert_drawn_once(generation_id)
     generation = await client.get(generation_id)
     assert generation.create_time.ToDatetime() <= generation.start_time.ToDatetime() <= generation.end_time.ToDatetime()
@@ -459,15 +456,21 @@ async def test_what_freezes_its_worker_is_drawn_by_another_one(
     cause.unlink()
     pair.hurry("second")
     await pair.start("second")
-    # Who is drawn on the other worker meanwhile notices nothing.
+    # Who is drawn on the other worker meanwhile notices nothing, or has to wait until what was lost is drawn alone.
     others = await clients.ask_often(4, "step=0.2", model=pair.model)
     await clients.until_seen("SUCCEEDED", generation_id, *others)
     # It wakes up in the middle of the steps, and hears that there is nothing to draw any more.
     frozen.resume()
     await until(partial(has_logged, frozen, "dropped", generation_id, "attempt=1"))
     kept = await clients.assert_kept()
-    assert kept.outcomes(generation_id) == ["LOST", "SUCCEEDED"]
-    kept.assert_drawn_once(*others)
+    first_end, *handed_back, last_end = kept.outcomes(generation_id)
+    assert (first_end, last_end) == ("LOST", "SUCCEEDED")
+    for other in others:
+        *before, last_end = kept.outcomes(other)
+        assert last_end == "SUCCEEDED"
+        handed_back += before
+    assert set(handed_back) <= {"RELEASED"}
+    assert await losses(stack, generation_id, *others) == {generation_id: 1} | dict.fromkeys(others, 0)
 
 
 async def is_frozen(worker: Worker) -> bool:

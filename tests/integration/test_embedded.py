@@ -113,8 +113,12 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 def listening(servers: Servers) -> set[int]:
     """List the ports on which the processes of a stack listen."""
-    members = [member for process in servers.processes for member in family(process)]
-    connections = [connection for member in members for connection in member.net_connections("inet")]
+    connections = []
+    for process in servers.processes:
+        for member in family(process):
+            # PostgreSQL has some that come and go.
+            with suppress(psutil.NoSuchProcess):
+                connections += member.net_connections("inet")
     assert {connection.laddr.ip for connection in connections} == {HOST}
     return {connection.laddr.port for connection in connections if connection.status == psutil.CONN_LISTEN}
 

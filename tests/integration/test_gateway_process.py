@@ -8,7 +8,7 @@ import sys
 import uuid
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -54,7 +54,12 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def all_of(folder: Path) -> str:
-    return "".join(file.read_text() for file in files_of(folder))
+    text = ""
+    for file in files_of(folder):
+        # It may be renamed or removed in this very moment.
+        with suppress(FileNotFoundError):
+            text += file.read_text()
+    return text
 
 
 async def output_of(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:

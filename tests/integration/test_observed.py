@@ -13,6 +13,7 @@ from easel.client import Client, GenerationSpec
 from easel.embedded import Stack, prometheus
 from easel.v1.generation_pb2 import PreviewSpec
 from tests import scripted
+from tests.integration.calls import until
 from tests.unit.observe.expressions import alerts, queries, recorded, series_of
 
 pytestmark = pytest.mark.skipif(not prometheus.is_installed(), reason="Prometheus is not installed here")
@@ -98,9 +99,14 @@ async def test_every_query_of_dashboards_and_rules_finds_something(stack: Stack,
 
 
 async def test_it_reads_every_process_and_finds_no_fault_with_the_rules(asker: Asker) -> None:
-    targets = (await asker.get("targets"))["activeTargets"]
-    assert sorted(target["labels"]["job"] for target in targets) == ["gateway", "worker"]
-    assert {target["health"] for target in targets} == {"up"}
+    async def both_are_read() -> bool:
+        targets = (await asker.get("targets"))["activeTargets"]
+        return sorted((target["labels"]["job"], target["health"]) for target in targets) == [
+            ("gateway", "up"),
+            ("worker", "up"),
+        ]
+
+    await until(both_are_read)
     groups = (await asker.get("rules"))["groups"]
     assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
     # Failures of some requests are their own, and nothing to wake anybody for.

@@ -377,9 +377,10 @@ class TestLease:
     ) -> None:
         waiting = await create(generations, timeout=timedelta(seconds=-1))
         lasting = await create(generations, timeout=timedelta(days=1))
-        running = await create(generations, timeout=timedelta(milliseconds=100))
+        running = await create(generations, timeout=timedelta(days=1))
         await granted(attempts, running.id)
-        await database.execute(text("SELECT pg_sleep(0.15)"))
+        passed = text("UPDATE generations SET deadline_time = now() - interval '1 second' WHERE id = :id")
+        await database.execute(passed, {"id": running.id})
         changes = await attempts.expire(overdue_before=await attempts.get_time())
         assert {change.generation_id for change in changes} == {waiting.id, running.id}
         assert (await read(generations, running.id)).state == State.EXPIRED

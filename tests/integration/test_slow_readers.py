@@ -55,7 +55,9 @@ async def test_a_watcher_that_never_reads_is_given_up_and_misses_nothing(
     request = messages.WatchGenerationRequest(id=generation.id)
     reader = Watcher(client.WatchGeneration(request))
     async with narrow_client(stack.target) as narrow:
-        unread = narrow.WatchGeneration(request)
+        late = Watcher(narrow.WatchGeneration(request))
+        await late.next()
+        # From here on, it reads no more.
         await reader.until_state(QUEUED)
         task = await worker.take()
         await flood(worker, task, reader=reader)
@@ -64,7 +66,6 @@ async def test_a_watcher_that_never_reads_is_given_up_and_misses_nothing(
             return await watchers_of(stack.gateways[0].metrics_url) == 1
 
         await until(only_the_reader_is_left)
-        late = Watcher(unread)
         code, details = await refusal(to_the_break(late))
         assert code == grpc.StatusCode.UNAVAILABLE
         assert details["ErrorInfo"].reason == "ERROR_REASON_SLOW_READER"

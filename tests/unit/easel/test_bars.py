@@ -55,7 +55,7 @@ def test_what_is_over_leaves_its_place_for_a_line() -> None:
         bars.refused("a keep", "too long")
         [in_all] = frame(bars, console)
     assert in_all.rstrip().endswith("1/3 drawn · 2 failed")
-    assert re.search(r"^✔ out/castle.png .* a castle$", said(console), re.MULTILINE)
+    assert re.search(r"^✔ out/castle.png .* a castle$", said(console).replace("\r", "\n"), re.MULTILINE)
     assert "✘ a moat  no luck\n" in said(console).replace("\r", "")
     assert "✘ a keep  too long\n" in said(console).replace("\r", "")
 

@@ -70,14 +70,16 @@ def files_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize(
-    "command", [*COMMANDS.values(), ["watch", ID, "--json"]], ids=[*COMMANDS.keys(), "watch --json"]
-)
-async def test_nobody_there(server: ScriptedServer, tmp_path: Path, command: list[str]) -> None:
+async def test_nobody_there(server: ScriptedServer, tmp_path: Path) -> None:
     await server.stop()
-    outcome = await easel(*command, "--target", server.target, folder=tmp_path)
-    assert (outcome.status, outcome.stdout) == (3, "")
-    assert f"no service answers at {server.target}" in one_line(outcome.stderr)
+    # All at once, since each waits in vain for seconds.
+    commands = [*COMMANDS.values(), ["watch", ID, "--json"]]
+    outcomes = await asyncio.gather(
+        *(easel(*command, "--target", server.target, folder=tmp_path) for command in commands)
+    )
+    for command, outcome in zip(commands, outcomes, strict=True):
+        assert (outcome.status, outcome.stdout) == (3, ""), command
+        assert f"no service answers at {server.target}" in one_line(outcome.stderr), command
 
 
 #: The call that each command makes for its id.

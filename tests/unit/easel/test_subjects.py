@@ -23,6 +23,7 @@ ONE_TOKEN = (
         ("C:\\models\\Tiny", "tiny"),
         ("under_score", "under_score"),
         ("x" * 100, "x" * 64),
+        ("x" * 63 + " and more", "x" * 63),
     ],
 )
 def test_any_name_becomes_one_that_may_stand_in_a_subject(text: str, expected: str) -> None:

@@ -100,7 +100,10 @@ async def test_those_that_come_during_a_commit_share_the_next(record: Record, co
     assert record.statements == [["first"], ["a", "b", "c"]]
 
 
-async def test_those_that_come_after_a_crowd_gather_for_a_moment(record: Record, commits: GroupCommit) -> None:
+async def test_those_that_come_after_a_crowd_gather_for_a_moment(
+    record: Record, commits: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 0.5)
     first = await held(record, commits)
     crowd = await callers(commits, *"abcd")
     record.going_on.set()

@@ -15,7 +15,9 @@ from easel.embedded.nats import Nats, User
 from easel.embedded.ports import PortBlock
 from easel.embedded.s3 import S3
 from inference import models
+from inference.engine import loops
 from inference.engine.adapter import Adapter, StepAdapter
+from inference.engine.cost_model import CostModel
 from inference.engine.loops import loop_for
 from inference.engine.threaded_engine import ThreadedEngine
 from inference.metrics import Metrics
@@ -107,8 +109,21 @@ async def gateway(connect: Callable[..., Awaitable[Bus]]) -> ScriptedGateway:
     return gateway
 
 
+class AllRowsPay(CostModel):
+    """Knows without measuring what batches pay: how long a step takes is up to the machine."""
+
+    def _find_cap(self, curve: Any) -> int:
+        return min(self._most_rows, self._memory_allows(curve))
+
+
 @pytest.fixture
-async def start_engine() -> AsyncIterator[Callable[[Adapter], Awaitable[ThreadedEngine]]]:
+def all_rows_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have engines draw as many rows at once as they may."""
+    monkeypatch.setattr(loops, "CostModel", AllRowsPay)
+
+
+@pytest.fixture
+async def start_engine(all_rows_pay: None) -> AsyncIterator[Callable[[Adapter], Awaitable[ThreadedEngine]]]:
     """Start engines, and stop them after the test."""
     async with AsyncExitStack() as running:
 

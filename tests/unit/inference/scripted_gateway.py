@@ -18,7 +18,7 @@ from easel.worker.v1.renew_pb2 import ReleaseRequest, ReleaseResponse, RenewRequ
 from easel.worker.v1.result_pb2 import Result
 from easel.worker.v1.task_pb2 import AttemptRef, CancelNotice, Task, TaskHint
 
-ACK_WAIT_SECONDS = 1.0
+ACK_WAIT_SECONDS = 60.0
 WAIT_SECONDS = 30.0
 
 STREAMS = (

@@ -232,10 +232,12 @@ async def test_when_stopping_an_open_claim_is_asked_for_once_more(
     await eventually(lambda: generation_id in record.claim_ids)
 
     record.speaks = speaks
+    if speaks:
+        monkeypatch.setattr(gateways, "CLAIM_TIMEOUT_SECONDS", WAIT_SECONDS)
     running.stop.set()
     await asyncio.wait_for(running.task, WAIT_SECONDS)
 
-    assert len(gateway.claims) == 2
+    await gateway.until(lambda: len(gateway.claims) == 2)
     assert running.granted.qsize() == speaks
     assert (running.counted("NO_ANSWER"), running.counted("GRANTED")) == ((1, 1) if speaks else (2, 0))
     assert running.attempts.free_slots == 1

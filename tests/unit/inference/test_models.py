@@ -57,6 +57,7 @@ def test_pickles_are_refused(postcard_folder: Path, tmp_path: Path) -> None:
 
 def test_a_hub_id_that_cannot_be_had_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
     with pytest.raises(models.ModelUnavailable) as refused:
         load("nobody/nothing")

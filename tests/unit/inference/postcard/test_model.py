@@ -140,6 +140,9 @@ def test_the_evaluation_says_how_good_it_is(monkeypatch: pytest.MonkeyPatch, tmp
     file = tmp_path / "new" / "report.json"
     arguments = ["evaluate", "--json", str(file), "--prompts", "20", "--threads", str(TORCH_THREADS)]
     monkeypatch.setattr(sys, "argv", arguments)
+    # As little as will do.
+    monkeypatch.setattr(evaluate, "NEGATIVE_SEEDS", 1)
+    monkeypatch.setattr(evaluate, "ALONE", 2)
 
     with pytest.raises(SystemExit) as ended:
         evaluate.main()

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from inference.postcard.training import __main__ as training
 from inference.postcard.training import autoencoder, decoder, denoiser, judge, loop, pictures, recipe, run, text
 from inference.postcard.training.pictures import Album
 from inference.postcard.training.progress import Bars
+from inference.postcard.world import imagine_any
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning")  # diffusers' own
 
@@ -194,6 +196,11 @@ def test_without_a_terminal_lines_tell_how_far_it_is() -> None:
     assert told.getvalue() == "dig 1/3  loss 0.2500\n"
 
 
+def in_full_precision(patched: pytest.MonkeyPatch) -> None:
+    """Leave bfloat16 out: where a processor knows nothing of it, a step takes half a minute."""
+    patched.setattr(torch, "autocast", lambda *_arguments, **_more: nullcontext())
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train with plans of three steps: it learns nothing, but all that is done is done."""
@@ -201,6 +208,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(run, "PICTURES", 8)
         patched.setattr(run, "JUDGE_PICTURES", 8)
+        patched.setattr(text, "CAPTIONS", 4_000)
+        in_full_precision(patched)
         for part in (judge, autoencoder, decoder, text, denoiser):
             patched.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
         return run.train(folder, processes=1, bars=Bars.silent())
@@ -215,10 +224,22 @@ def test_what_is_trained_is_a_model_with_a_judge(trained: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in trained.rglob("*") if path.is_file()} == {0o644}
 
 
+def test_parts_are_trained_in_bfloat16(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "PLAN", replace(judge.PLAN, steps=1, batch=4))
+    album = Album(seed=f"judge {run.SEED}", imagine=imagine_any)
+    pictures_ = album.painted(trained.parent / "judge.u8", 8, bars=Bars.silent())
+
+    weights = judge.train(pictures_, album.ideas(8), folder=tmp_path, seed=1, bars=Bars.silent()).state_dict()
+
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
 def test_a_model_that_is_trained_is_not_trained_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_plan: loop.Plan, _step: int) -> float:
         raise AssertionError
 
+    in_full_precision(monkeypatch)
+    monkeypatch.setattr(text, "CAPTIONS", 4_000)
     latents = trained.parent / "latents.pt"
     written = latents.stat().st_mtime_ns
     monkeypatch.setattr(loop.Plan, "rate", refuse)
