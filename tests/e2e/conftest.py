@@ -15,6 +15,7 @@ LEASE_SECONDS = 3.0
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """One gateway and one worker; a test that breaks a part of it mends it again."""
     environment = {
+        "EASEL_THREADS": "1",  # more gain a single picture nothing, and tests share the cores
         "EASEL_LEASE_SECONDS": str(LEASE_SECONDS),
         "EASEL_RENEW_SECONDS": "0.5",
         "EASEL_RETRY_BACKOFF_SECONDS": "0.1",

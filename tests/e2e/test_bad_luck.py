@@ -23,7 +23,7 @@ from easel.v1.generation_service_pb2_grpc import GenerationServiceStub
 from easel.worker.v1.progress_pb2 import ProgressReport
 
 #: Drawing takes some seconds: long enough for things to happen in the middle of it.
-STEPS = 250
+STEPS = 150
 PATIENCE_SECONDS = 60.0
 
 QUEUED = GenerationState.GENERATION_STATE_QUEUED

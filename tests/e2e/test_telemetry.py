@@ -38,6 +38,7 @@ def log_format(request: pytest.FixtureRequest) -> str:
 async def stack(log_format: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A stack that says all it can."""
     environment = {
+        "EASEL_THREADS": "1",
         "EASEL_LOG_LEVEL": "TRACE",
         "DIFFUSERS_VERBOSITY": "debug",
         "TRANSFORMERS_VERBOSITY": "debug",
