@@ -17,6 +17,7 @@ from PIL import Image
 
 from easel.client import Client, GenerationSpec, GenerationState
 from easel.embedded import Stack, prometheus
+from tests.faults import clients
 from tests.scraping import scrape
 
 EASEL = (sys.executable, "-P", "-m", "easel")
@@ -136,10 +137,13 @@ async def test_up_has_prometheus_observe_it(stack: Stack, tmp_path: Path) -> Non
         said = await until(up, "Ctrl-C stops everything")
         found = re.search(r"^prometheus +(\S+)", said, re.MULTILINE)
         assert found is not None, said
-        async with httpx2.AsyncClient(base_url=found[1]) as client, asyncio.timeout(PATIENCE_SECONDS):
-            targets: list[Any] = []
-            while not targets:  # it takes seconds to find what it is to observe
-                targets = (await client.get("/api/v1/targets")).json()["data"]["activeTargets"]
+        async with httpx2.AsyncClient(base_url=found[1]) as client:
+
+            async def active_targets() -> Any:
+                return (await client.get("/api/v1/targets")).json()["data"]["activeTargets"]
+
+            # It takes seconds to find what it is to observe.
+            targets = await clients.until(active_targets)
         assert sorted(target["labels"]["job"] for target in targets) == ["gateway", "worker"]
         up.send_signal(signal.SIGINT)
         await up.communicate()

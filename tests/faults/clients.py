@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
 
 from easel import objects
-from easel.client import errors, is_final
+from easel.client import Attempt, Client, errors, is_final
 from easel.embedded import Stack
 from easel.v1.generation_messages_pb2 import CreateGenerationRequest
 from easel.v1.generation_pb2 import GenerationSpec, GenerationState
@@ -27,6 +27,8 @@ from tests.chaos.caller import Caller, Position, Switchboard
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import Fate, Journal
 from tests.chaos.wishes import Wish
+
+Found = TypeVar("Found")
 
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.02
@@ -46,11 +48,17 @@ class Endless:
         self._hurry.touch()
 
 
-async def until(condition: Callable[[], Awaitable[Any]], *, seconds: float = PATIENCE_SECONDS) -> None:
-    """Ask again and again until something is so."""
+async def until(condition: Callable[[], Awaitable[Found]], *, seconds: float = PATIENCE_SECONDS) -> Found:
+    """Ask again and again until something is so, or there, and return it."""
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110  # it is a question to a server
+        while not (found := await condition()):  # noqa: ASYNC110  # it is a question to a server
             await asyncio.sleep(LOOK_SECONDS)
+    return found
+
+
+async def attempts_at(client: Client, generation_id: str) -> Sequence[Attempt]:
+    """List the attempts at a generation."""
+    return [attempt async for attempt in client.list_attempts(generation_id)]
 
 
 async def ask_once(target: str, wish: Wish) -> str:

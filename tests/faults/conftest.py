@@ -10,7 +10,7 @@ from easel.embedded import Stack
 from tests import scripted
 from tests.faults.clients import Clients, Endless
 
-#: Short, so that what is lost is noticed soon; longer than a claim waits for an answer until it asks again.
+#: Short, so that what is lost is noticed soon; as long as it takes until a claim without an answer is asked for again.
 LEASE_SECONDS = 3.0
 #: Every lease in hand has run out by then, and so has another one, which gateways wait for where they could not judge.
 LONGER_THAN_A_LEASE = 2 * LEASE_SECONDS + 1

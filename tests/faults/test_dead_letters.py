@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from easel.client import Attempt, AttemptOutcome, Client, FailureReason, Generation, GenerationState, is_final
+from easel.client import AttemptOutcome, Client, FailureReason, Generation, GenerationState, is_final
 from easel.embedded import Stack
 from easel.v1.generation_pb2 import GenerationSpec
-from tests.faults.clients import until
+from tests.faults.clients import attempts_at, until
 from tests.faults.conftest import SETTINGS
 from tests.faults.keeper import kept_running
 
@@ -36,7 +36,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         "EASEL_MAX_LOST_ATTEMPTS": str(MAX_LOST_ATTEMPTS),
         "EASEL_RETRY_BACKOFF_SECONDS": str(BACKOFF.total_seconds()),
         "EASEL_SLOTS": str(SLOTS),
-        "EASEL_LEASE_SECONDS": "3",  # so that nothing is lost here but by poison, however busy the machine is
         "EASEL_UPLOAD_TIMEOUT_SECONDS": "1",
     }
     folder = tmp_path_factory.mktemp("dead-letters")
@@ -57,10 +56,6 @@ async def end_of(client: Client, generation_id: str) -> Generation:
 
 async def _is_final(client: Client, generation_id: str) -> bool:
     return is_final(await client.get(generation_id))
-
-
-async def attempts_at(client: Client, generation_id: str) -> Sequence[Attempt]:
-    return [attempt async for attempt in client.list_attempts(generation_id)]
 
 
 async def easel(*arguments: str, target: str) -> Sequence[dict[str, object]]:

@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -15,7 +16,7 @@ import pytest
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from easel import __version__
-from easel.client import Attempt, Client, EaselError, Event, Generation, GenerationState, Unavailable
+from easel.client import Client, EaselError, Event, GenerationState, Unavailable
 from easel.embedded import Stack
 from easel.embedded.process import run_to_end
 from easel.embedded.services import Service, module_argv
@@ -27,7 +28,7 @@ from tests.chaos.journal import Fate, Journal, Seen, Sent
 from tests.chaos.load import Load
 from tests.chaos.wishes import Wish
 from tests.faults import future
-from tests.faults.clients import Endless, until
+from tests.faults.clients import Endless, attempts_at, until
 from tests.faults.conftest import SETTINGS
 from tests.scraping import scrape
 
@@ -93,7 +94,7 @@ class Customers:
         # The first stream may have ended before its first message.
         assert revisions == list(range(revisions[0], revisions[-1] + 1))
         assert events[-1].generation.state == SUCCEEDED
-        assert [attempt async for attempt in client.list_attempts(events[-1].generation.id)]
+        assert await attempts_at(client, events[-1].generation.id)
         self.events += events
 
     def _on_outage(self, error: EaselError | None) -> None:
@@ -156,19 +157,8 @@ async def keep_busy(stack: Stack, endless: Endless) -> None:
         busy = set[str]()
         # Which worker takes what is left to chance.
         while len(busy) < len(stack.workers):
-            busy.add(await taken_by(client, await client.create(spec)))
-
-
-async def taken_by(client: Client, drawing: Generation) -> str:
-    """Wait for a worker to take it, and return which one it was."""
-    attempts: list[Attempt] = []
-
-    async def is_taken() -> bool:
-        attempts[:] = [attempt async for attempt in client.list_attempts(drawing.id)]
-        return bool(attempts)
-
-    await until(is_taken)
-    return attempts[-1].worker_id
+            drawing = await client.create(spec)
+            busy.add((await until(partial(attempts_at, client, drawing.id)))[-1].worker_id)
 
 
 async def look_at_what_is_new(stack: Stack) -> None:
@@ -179,7 +169,7 @@ async def look_at_what_is_new(stack: Stack) -> None:
             events = [event async for event in client.generate(spec)]
             assert events[-1].generation.state == FAILED
             generation_id = events[-1].generation.id
-            (attempt,) = [attempt async for attempt in client.list_attempts(generation_id)]
+            (attempt,) = await attempts_at(client, generation_id)
             assert attempt.failure.message == events[-1].generation.failure.message
         for command in (["get", generation_id], ["attempts", generation_id], ["list"]):
             assert await say(*command, target=gateway.target)

@@ -54,18 +54,10 @@ SUCCEEDED = GenerationState.GENERATION_STATE_SUCCEEDED
 LABELS = {"read-by": "watchers"}
 
 
-def quick_spec() -> GenerationSpec:
-    """Ask for what ends by itself."""
-    preview = PreviewSpec(every_steps=5)
-    return GenerationSpec(model="scripted", prompt="step=0.2", steps=20, width=72, preview=preview, labels=LABELS)
-
-
-def lasting_spec(endless: Endless) -> GenerationSpec:
-    """Ask for what ends when it is told to; of another size, so that its steps are none of the others'."""
-    preview = PreviewSpec(every_steps=50)
-    return GenerationSpec(
-        model="scripted", prompt=endless.script, steps=endless.steps, width=80, preview=preview, labels=LABELS
-    )
+def spec(script: str, *, steps: int, width: int) -> GenerationSpec:
+    """Ask for something to be read, with some previews."""
+    preview = PreviewSpec(every_steps=steps // 4)
+    return GenerationSpec(model="scripted", prompt=script, steps=steps, width=width, preview=preview, labels=LABELS)
 
 
 class Flood:
@@ -260,8 +252,10 @@ async def test_a_tenth_never_reads_while_gateways_restart(stack: Stack, tmp_path
         ]
         await flood.take()
         async with running(flood.run(), memory.sample()):
-            read = await create(client, quick_spec(), count=QUICK_GENERATIONS)
-            read += await create(client, lasting_spec(endless), count=LASTING_GENERATIONS)
+            read = await create(client, spec("step=0.2", steps=20, width=72), count=QUICK_GENERATIONS)
+            # Of another size, so that its steps are none of the others'.
+            lasting = spec(endless.script, steps=endless.steps, width=80)
+            read += await create(client, lasting, count=LASTING_GENERATIONS)
             read = (read * READERS)[:READERS]
             await ask(readers, lambda index: {"watch": read[index::2], "connections": CONNECTIONS // 2})
             await kill_and_restart(stack, client)

@@ -37,8 +37,8 @@ async def get(client: GenerationServiceStub, generation_id: str) -> Generation:
     return (await client.GetGeneration(messages.GetGenerationRequest(id=generation_id))).generation
 
 
-async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = PATIENCE_SECONDS) -> None:
-    async with asyncio.timeout(seconds):
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not await condition():  # noqa: ASYNC110  # it is a question to a server
             await asyncio.sleep(0.02)
 

@@ -15,7 +15,7 @@ from easel.embedded.nats import Nats
 from easel.embedded.ports import HOST, PortBlock
 from easel.worker.v1.task_pb2 import CancelNotice
 from gateway.topology import Topology
-from tests.integration.calls import until
+from tests.faults.clients import until
 
 SERVERS = 3
 #: Within it, a cluster has chosen who leads: it votes for up to 9 seconds, and again where nobody won.

@@ -124,7 +124,7 @@ async def test_it_draws_what_is_queued_and_stops_when_told_to(
     assert client.stat_object("easel", stored.object_key).size == stored.image.size_bytes
     steps = [one.progress.step for one in gateway.reports[generation_id]]
     assert steps == sorted(steps)
-    # Steps that come in one moment are reported as one.
+    # Steps that come in one moment are told as one.
     assert (steps[0], steps[-1]) == (0, 20)
     assert len(set(steps)) > 2
     assert gateway.renewals[0].models[0].name == MODEL
@@ -159,12 +159,16 @@ async def test_it_shows_what_it_draws_and_stores_nothing_of_that(
     assert stored == [image.object_key for image in result.success.images] == [f"{prefix}0.png", f"{prefix}1.png"]
 
 
-async def test_without_the_wish_it_shows_nothing(launch_scripted: Launch, gateway: ScriptedGateway) -> None:
+async def test_every_step_is_told_and_nothing_shown_without_the_wish(
+    launch_scripted: Launch, gateway: ScriptedGateway
+) -> None:
     await launch_scripted()
     await until_ready(gateway)
-    generation_id = await gateway.queue(scripted_drawing(steps=20))
+    generation_id = await gateway.queue(drawing(prompt="step=0.2", steps=20))
 
     await gateway.result_of(generation_id)
+
+    assert {report.progress.step for report in gateway.reports[generation_id]} == set(range(21))
 
     assert not any(report.HasField("preview") for report in gateway.reports[generation_id])
 

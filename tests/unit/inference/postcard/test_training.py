@@ -14,6 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from inference.models import ModelUnavailable
 from inference.postcard import evaluate, sheet
@@ -196,9 +197,14 @@ def test_without_a_terminal_lines_tell_how_far_it_is() -> None:
     assert told.getvalue() == "dig 1/3  loss 0.2500\n"
 
 
-def in_full_precision(patched: pytest.MonkeyPatch) -> None:
-    """Leave bfloat16 out: where a processor knows nothing of it, a step takes half a minute."""
+def in_small(patched: pytest.MonkeyPatch) -> None:
+    """Plan three steps of a few pictures; without bfloat16, since some processors take half a minute a step for it."""
     patched.setattr(torch, "autocast", lambda *_arguments, **_more: nullcontext())
+    patched.setattr(run, "PICTURES", 8)
+    patched.setattr(run, "JUDGE_PICTURES", 8)
+    patched.setattr(text, "CAPTIONS", 4_000)
+    for part in (judge, autoencoder, decoder, text, denoiser):
+        patched.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
 
 
 @pytest.fixture(scope="module")
@@ -206,12 +212,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train with plans of three steps: it learns nothing, but all that is done is done."""
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run, "PICTURES", 8)
-        patched.setattr(run, "JUDGE_PICTURES", 8)
-        patched.setattr(text, "CAPTIONS", 4_000)
-        in_full_precision(patched)
-        for part in (judge, autoencoder, decoder, text, denoiser):
-            patched.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
+        in_small(patched)
         return run.train(folder, processes=1, bars=Bars.silent())
 
 
@@ -227,26 +228,33 @@ def test_what_is_trained_is_a_model_with_a_judge(trained: Path) -> None:
 def test_parts_are_trained_in_bfloat16(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "PLAN", replace(judge.PLAN, steps=1, batch=4))
     album = Album(seed=f"judge {run.SEED}", imagine=imagine_any)
-    pictures_ = album.painted(trained.parent / "judge.u8", 8, bars=Bars.silent())
+    painted = album.painted(trained.parent / "judge.u8", 8, bars=Bars.silent())
 
-    weights = judge.train(pictures_, album.ideas(8), folder=tmp_path, seed=1, bars=Bars.silent()).state_dict()
+    dtypes = set[torch.dtype]()
 
-    assert all(weight.isfinite().all() for weight in weights.values())
+    def note(_module: nn.Module, _given: object, result: object) -> None:
+        if isinstance(result, Tensor):
+            dtypes.add(result.dtype)
+
+    watch = register_module_forward_hook(note)
+    try:
+        trained_judge = judge.train(painted, album.ideas(8), folder=tmp_path, seed=1, bars=Bars.silent())
+    finally:
+        watch.remove()
+
+    assert torch.bfloat16 in dtypes
+    assert {weight.dtype for weight in trained_judge.parameters()} == {torch.float32}
+    assert all(weight.isfinite().all() for weight in trained_judge.parameters())
 
 
 def test_a_model_that_is_trained_is_not_trained_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_plan: loop.Plan, _step: int) -> float:
         raise AssertionError
 
-    in_full_precision(monkeypatch)
-    monkeypatch.setattr(text, "CAPTIONS", 4_000)
     latents = trained.parent / "latents.pt"
     written = latents.stat().st_mtime_ns
     monkeypatch.setattr(loop.Plan, "rate", refuse)
-    monkeypatch.setattr(run, "PICTURES", 8)
-    monkeypatch.setattr(run, "JUDGE_PICTURES", 8)
-    for part in (judge, autoencoder, decoder, text, denoiser):
-        monkeypatch.setattr(part, "PLAN", replace(part.PLAN, steps=3, batch=4))
+    in_small(monkeypatch)
 
     assert run.train(trained.parent, processes=1, bars=Bars.silent()) == trained
     assert latents.stat().st_mtime_ns == written
